@@ -1,0 +1,60 @@
+# `make` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint clean
+SHELL := /bin/sh
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+# Microsoft's own runtime, to run our functions in. It declares Python 3.13 but is pure Python and runs on 3.11;
+# what else it needs is in requirements.txt. Apart from the other packages, since nothing of ours may import it.
+RUNTIME := azure-functions-runtime==1.3.0
+RUNTIME_FOLDER := $(VENV)/functions-runtime
+
+# The stamp of an installation carries a hash of what was to be installed, whatever git does to file times.
+WANTED := $(shell (cat requirements.txt requirements-dev.txt; echo '$(RUNTIME)') | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.installed-$(WANTED)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(STAMP) ## install everything into .venv and .azurite; quick when nothing changed
+	@$(PYTHON) -m tools.azurite install
+
+demo: setup ## run the demo; its arguments go into ARGS="..."
+	@$(PYTHON) -m tools.demo $(ARGS)
+
+lint: setup ## ruff, mypy and the import rules
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@$(VENV)/bin/lint-imports
+
+test: lint ## lint, then every test
+	@$(PYTHON) -m pytest $(ARGS)
+
+clean: ## remove everything that was installed or cached
+	rm -rf $(VENV) .azurite .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): | $(PYTHON)
+	@started=$$(date +%s); \
+	echo "Installing Python packages (only this once) ..."; \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt && \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --ignore-requires-python --no-deps --upgrade \
+		--target $(RUNTIME_FOLDER) '$(RUNTIME)' && \
+	$(PYTHON) -m tools.azurite install && \
+	rm -f $(VENV)/.installed-* && touch $@ && \
+	echo "Installed in $$(( $$(date +%s) - started )) s."
+
+# azure-functions 1.x, which Azure runs Python 3.11 and 3.12 with, refuses newer ones.
+$(PYTHON):
+	@for python in python3.11 python3.12 python3; do \
+		if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null; then \
+			$$python -m venv $(VENV) && exit 0; \
+			echo "$$python can't make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; \
+			exit 1; \
+		fi; \
+	done; \
+	echo "Python 3.11 or 3.12 is needed; python3 is $$(python3 --version 2>/dev/null || echo missing)." >&2; \
+	exit 1

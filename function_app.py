@@ -1,0 +1,54 @@
+"""The triggers of the function app: what starts a piece of work. The work itself is in `sync_core`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import azure.functions as func
+
+if TYPE_CHECKING:
+    from sync_core.engine import Engine
+
+app = func.FunctionApp()
+
+
+@app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%")
+def detect_changes(timer: func.TimerRequest) -> None:
+    """Find what changed in Dynamics and put its ids on the queue."""
+    engine().detect()
+
+
+@app.queue_trigger(arg_name="message", queue_name="opportunity-sync", connection="AzureWebJobsStorage")
+def sync_opportunities(message: func.QueueMessage) -> None:
+    """Bring Marketo into step with the opportunities of one delivery."""
+    deliver(message)
+
+
+@app.queue_trigger(arg_name="message", queue_name="opportunity-sync-slow", connection="AzureWebJobsStorage")
+def sync_backlog(message: func.QueueMessage) -> None:
+    """The same for a delivery of the slow lane: first loads and full reads, which fresh changes overtake."""
+    deliver(message, slow=True)
+
+
+def engine() -> Engine:
+    """The engine, built on first use: a bad setting fails the invocation, never the host's listing of functions."""
+    from sync_core import wiring
+
+    return wiring.engine()
+
+
+def deliver(message: func.QueueMessage, *, slow: bool = False) -> None:
+    """Hand a delivery to the engine, with the moment its lease ends as the host knew it on receipt (azure.md §3).
+
+    Raises ValueError without that moment: what may still be written depends on it.
+    """
+    if message.dequeue_count is None or message.time_next_visible is None:
+        raise ValueError("the host gave no dequeue count or no lease")
+    from sync_core.model import Lane
+
+    engine().deliver(
+        message.get_body().decode(),
+        dequeue_count=message.dequeue_count,
+        lease_ends=message.time_next_visible,
+        lane=Lane.SLOW if slow else Lane.FRESH,
+    )

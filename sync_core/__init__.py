@@ -1,0 +1,1 @@
+"""Opportunity Sync: keeps Marketo opportunities in step with Dynamics 365 Sales."""

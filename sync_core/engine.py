@@ -1,0 +1,95 @@
+"""What the triggers and the command line call; the answer to each class of failure (design.md §6).
+
+The wire's errors become classes in the clients' tables and `rules.verdicts`; what follows from a class is here:
+
+* ConfigurationError   a tick fails with the message; a delivery goes back on the queue, nothing is poisoned
+* RetryLater           back on the queue after the delay asked for; no record is blamed, no attempt counted
+* NotOurs              kept aside with the reason
+* anything else        raised: the host tries again, `maxDequeueCount` times, and such deliveries are forced
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sync_core.errors import ConfigurationError, NotOurs, RetryLater, SyncError
+from sync_core.flows.detect import Tick, detect, spend_recheck_calls
+from sync_core.flows.guard import check_pair
+from sync_core.flows.reconcile import STOPPED_DELAY_S, Outcome, reconcile
+from sync_core.flows.world import World
+from sync_core.messages import decode
+from sync_core.model import Lane, Work
+
+TIME_BOX_S = 360.0  # 60 % of host.json's functionTimeout of ten minutes (design.md §4; a test compares)
+PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: two Dataverse requests each
+
+log = logging.getLogger("sync_core")
+
+
+class Engine:
+    """One per process; safe to call from several threads."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._pair_checked: float | None = None
+
+    def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
+        """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
+        self._check_pair()
+        tick = detect(self.world, time_box=time_box)
+        self._note("detect", {**tick.counts, "complete": tick.complete})
+        return tick
+
+    def deliver(self, body: str, *, dequeue_count: int, lease_ends: datetime, lane: Lane) -> Outcome | None:
+        """Handle one queue message. Returning acknowledges it: whatever is unfinished is on the queue again by then.
+
+        *lease_ends* is when the message becomes visible to others; no Marketo write starts within L of it.
+        """
+        try:
+            work = replace(decode(body), lane=lane)
+        except NotOurs as error:
+            log.warning("delivery.not_ours reason=%s", error)
+            self.world.queue.set_aside(body, str(error))
+            return None
+        force = work.force or dequeue_count > 1
+        outcome = self._reconcile(work, force=force, lease_ends=lease_ends)
+        for again, delay in outcome.again:
+            self.world.queue.put(again, after=timedelta(seconds=delay))
+        if outcome.trouble is not None:
+            log.warning("delivery.put_back reason=%s", outcome.trouble)
+        if work.why == "due" and outcome.counts["people calls"]:
+            spend_recheck_calls(self.world, outcome.counts["people calls"])
+        self._note(lane, {**outcome.counts, "trouble": str(outcome.trouble or "")})
+        return outcome
+
+    def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
+        deadline = lease_ends - timedelta(seconds=self.world.late_write)
+        try:
+            self._check_pair()
+            return reconcile(self.world, work, force=force, deadline=deadline)
+        except (RetryLater, ConfigurationError) as error:  # before anything was sent
+            delay = error.delay if isinstance(error, RetryLater) else STOPPED_DELAY_S
+            again = replace(work, force=force, postponed=work.postponed + 1)
+            return _nothing_done(again, delay, error)
+
+    def _check_pair(self) -> None:
+        now = self.world.clock.monotonic()
+        if self._pair_checked is None or now - self._pair_checked > PAIR_CHECK_S:
+            check_pair(self.world)
+            self._pair_checked = now
+
+    def _note(self, name: str, value: dict[str, Any]) -> None:
+        """The last run of its kind, for `status`; whoever writes last is the last."""
+        log.info("%s.done %s", name, " ".join(f"{key}={item}" for key, item in value.items() if item))
+        entry = {"at": self.world.clock.now().isoformat(timespec="seconds"), **value}
+        known = self.world.documents.read("run", name)
+        self.world.documents.write("run", name, entry, known.ticket if known else None)
+
+
+def _nothing_done(again: Work, delay: float, error: SyncError) -> Outcome:
+    outcome = Outcome(again=[(again, delay)], trouble=error)
+    outcome.counts["put back"] = again.size
+    return outcome

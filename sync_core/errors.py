@@ -1,0 +1,79 @@
+"""Every way the sync can fail, grouped by what happens next.
+
+* SyncError
+  x ConfigurationError    stop the lane; a person must change a setting, a permission or the mapping
+    + WrongPair           the state belongs to another org or subscription: nothing is written until `repoint`
+  x RetryLater            put the ids back and try again after `delay` seconds; no record is blamed
+    + Throttled           a service, or our own limiter, told us to slow down
+    + Unavailable         timeouts, 5xx, dropped connections; `unanswered` if a write may still be applied
+    + OutOfTime           the lease is too old to start another Marketo write
+    + QuotaExhausted      nothing helps before the daily quota resets
+  x SplitBatch            the same request with fewer records may pass; halve until the culprit stands alone
+  x DeltaLinkExpired      read the table again from the start and compare
+  x NotOurs               a queue message that this app did not write
+
+What happens to single records (waits, parked) is no exception but a value: `model.Answer` and its class.
+"""
+
+from __future__ import annotations
+
+
+class SyncError(Exception):
+    """Base of all that this package raises on purpose."""
+
+
+class ConfigurationError(SyncError):
+    """A person must change something; the message says what and where."""
+
+
+class WrongPair(ConfigurationError):
+    """Stored state and the configured services do not belong together (design.md §2.11)."""
+
+
+class RetryLater(SyncError):
+    """Nobody's fault: the same ids again after *delay* seconds."""
+
+    def __init__(self, message: str, *, delay: float = 60.0) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class Throttled(RetryLater):
+    """A service or the shared limiter asks for fewer calls."""
+
+
+class Unavailable(RetryLater):
+    """No answer, or an answer that says nothing about the request.
+
+    `unanswered` is true when a write was sent: Marketo may still apply it (design.md §2.4).
+    """
+
+    def __init__(self, message: str, *, delay: float = 60.0, unanswered: bool = False) -> None:
+        super().__init__(message, delay=delay)
+        self.unanswered = unanswered
+
+
+class OutOfTime(RetryLater):
+    """No Marketo write may start this late in the message's lease (design.md §2.4)."""
+
+
+class QuotaExhausted(RetryLater):
+    """607, or our own daily share is used up: wait for the reset."""
+
+
+class SplitBatch(SyncError):
+    """One record, or the size, sinks the whole request: send halves (marketo.md §4: 413, 604, 611, 718)."""
+
+    def __init__(self, code: str, message: str, *, unanswered: bool = False) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.unanswered = unanswered
+
+
+class DeltaLinkExpired(SyncError):
+    """Dataverse no longer knows the position of a delta link; a full read follows (dataverse.md §3.5)."""
+
+
+class NotOurs(SyncError):
+    """A queue message that cannot be one of ours; the message says why."""

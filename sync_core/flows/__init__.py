@@ -1,0 +1,1 @@
+"""What happens: detect which ids changed, reconcile what they should be with what Marketo holds."""

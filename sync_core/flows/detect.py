@@ -1,0 +1,354 @@
+"""One tick: follow the delta links, queue the ids that changes affect, only then store the links (design.md §4).
+
+    links of connection, contact, account, connectionrole ──┐
+                                                            ├─▶ basket of ids ──▶ queue ──▶ new links stored
+    link of opportunity (first read: only once the others   ┘
+    are taken), then the overlap query, then the comparison of ids after a full read
+
+A crash anywhere repeats work and skips none (design.md §2.1). Nothing here talks to Marketo.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from sync_core.errors import DeltaLinkExpired, NotOurs
+from sync_core.flows.guard import known_records
+from sync_core.flows.observe import chunks
+from sync_core.flows.world import World
+from sync_core.messages import decode, parts, split
+from sync_core.model import ChangePage, Lane, LedgerRow, Letter, State, Work
+
+OPPORTUNITY = "opportunity"
+SIDE_TABLES = ("connection", "contact", "account", "connectionrole")
+OPPORTUNITY_TYPE = 3
+OVERLAP = timedelta(minutes=10)
+UNMATCHED_FOR = timedelta(hours=1)
+DUE_PER_TICK = 1800
+BUSY_QUEUE = 20  # messages; above this, waiting rows wait on: they would only be queued twice
+
+
+@dataclass(slots=True)
+class Feed:
+    """Where one table's reading stands. `phase`: reading → (overlap → compare →) following.
+
+    `since` is when the present full read began; `again` says that a link had been lost before it.
+    """
+
+    table: str
+    ticket: str | None = None
+    phase: str = "reading"
+    link: str | None = None
+    since: str = ""
+    again: bool = False
+    force: bool = False
+
+    @property
+    def following(self) -> bool:
+        return self.phase == "following"
+
+    def value(self) -> dict[str, Any]:
+        names = ("phase", "link", "since", "again", "force")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(slots=True)
+class Tick:
+    """What one tick saw and queued; `complete` is false when the time box ended it, the next tick goes on."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    complete: bool = True
+
+
+def detect(world: World, *, time_box: float) -> Tick:
+    """Run one tick of at most about *time_box* seconds. Raises RetryLater or ConfigurationError: nothing is lost."""
+    return _Detection(world, time_box).run()
+
+
+class _Detection:
+    def __init__(self, world: World, time_box: float) -> None:
+        self.world = world
+        self.stop_at = world.clock.monotonic() + time_box
+        self.tick = Tick()
+        self.queued = 0
+        self.buried = 0
+        self.opportunities: dict[str, None] = {}
+        self.accounts: dict[str, None] = {}
+        self.forget: list[str] = []
+        self.unsaved: list[Feed] = []
+        self.force = False
+
+    def run(self) -> Tick:
+        self._empty_poison()
+        self._queue_due()
+        feeds = {table: self._load(table) for table in (*SIDE_TABLES, OPPORTUNITY)}
+        self._notice_mapping(feeds[OPPORTUNITY])
+        self._retry_unmatched()
+        first = not feeds[OPPORTUNITY].following
+        for table in SIDE_TABLES:
+            self._follow(feeds[table], self._SIDES[table], everything=feeds[OPPORTUNITY])
+        if all(feeds[table].following for table in SIDE_TABLES) and self._time_left():
+            self.force = feeds[OPPORTUNITY].force
+            self._follow(feeds[OPPORTUNITY], _Detection._opportunities)
+            self._finish_full_read(feeds[OPPORTUNITY])
+        self._save()
+        self.tick.complete = all(feed.following for feed in feeds.values())
+        self.tick.counts["first read"] = int(first)
+        return self.tick
+
+    def _time_left(self) -> bool:
+        left = self.world.clock.monotonic() < self.stop_at
+        self.tick.complete = self.tick.complete and left
+        return left
+
+    # --- following one link -------------------------------------------------------------------------------
+
+    def _load(self, table: str) -> Feed:
+        document = self.world.documents.read("feed", table)
+        if document is None:
+            return Feed(table, since=self.world.clock.now().isoformat())
+        return Feed(table, document.ticket, **document.value)
+
+    def _follow(
+        self, feed: Feed, take: Callable[[_Detection, ChangePage], None], *, everything: Feed | None = None
+    ) -> None:
+        """Read pages until the delta link; after each page but the last, queue, then keep the next link."""
+        while feed.phase in ("reading", "following") and self._time_left():
+            full = feed.phase == "reading"
+            try:
+                page = self.world.source.changes(feed.table, feed.link)
+            except DeltaLinkExpired:
+                self._start_over(feed)
+                continue
+            self.tick.counts[f"{feed.table} rows"] += len(page.rows) + len(page.deleted)
+            if everything is None or not full:  # a first read of the side tables only takes the link (design.md §4)
+                take(self, page)
+            if page.next_link:
+                feed.link = page.next_link
+                self._save(feed)
+                continue
+            feed.link = page.delta_link
+            if full and everything is not None:
+                self._link_in_hand(feed, everything)
+            elif full:
+                feed.phase = "overlap"
+                self._save(feed)
+            self.unsaved.append(feed)
+            return
+
+    def _link_in_hand(self, feed: Feed, everything: Feed) -> None:
+        """The side table is followed from here; if its link had been lost, every opportunity is looked at again."""
+        if feed.again and everything.following:
+            self._start_over(everything)
+            self._save(everything)
+        feed.phase, feed.again = "following", False
+
+    def _start_over(self, feed: Feed) -> None:
+        feed.phase, feed.link, feed.again = "reading", None, True
+        feed.since = self.world.clock.now().isoformat()
+        self.tick.counts["links lost"] += 1
+
+    def _finish_full_read(self, feed: Feed) -> None:
+        """After the link is in hand: changes during the read, then deletions by comparison (design.md §2.8)."""
+        if feed.phase == "overlap" and self._time_left():
+            since = datetime.fromisoformat(feed.since) - OVERLAP
+            for ids in self.world.source.modified_since(OPPORTUNITY, since):
+                self._add(ids)
+                self._flush()
+            feed.phase = "compare"
+            self._save(feed)
+        if feed.phase == "compare" and self._time_left():
+            self._compare()
+            feed.phase, feed.again, feed.force = "following", False, False
+            self.unsaved.append(feed)
+
+    def _compare(self) -> None:
+        """Ledger ids that a complete, later enumeration lacks are candidates; the fresh read of reconcile decides."""
+        if not known_records(self.world):
+            return
+        present: set[int] = set()
+        for ids in self.world.source.ids(OPPORTUNITY):
+            present.update(int(key.replace("-", ""), 16) for key in ids)
+        for ids in self.world.opportunities.ids():
+            self._bury([key for key in ids if int(key.replace("-", ""), 16) not in present])
+            self._flush()
+
+    # --- what a page affects ------------------------------------------------------------------------------
+
+    def _opportunities(self, page: ChangePage) -> None:
+        self._add(row["opportunityid"] for row in page.rows)
+        self._bury(page.deleted)
+
+    def _connections(self, page: ChangePage) -> None:
+        """The opportunity on either side now, and the one on record: only that one knows a deleted connection."""
+        sides = ((1, 2), (2, 1))
+        mine = [row for row in page.rows if OPPORTUNITY_TYPE in (_type(row, 1), _type(row, 2))]
+        for row in mine:
+            self._add(row[f"_record{side}id_value"] for side, _ in sides if _type(row, side) == OPPORTUNITY_TYPE)
+        known = self.world.connections.read({row["connectionid"] for row in mine} | set(page.deleted))
+        self._add(entry["o"] for entry in known.values())
+        matched = [key for key in page.deleted if key in known]
+        self.forget += matched
+        self._keep_unmatched(set(page.deleted) - set(matched))
+
+    def _contacts(self, page: ChangePage) -> None:
+        changed = {row["contactid"] for row in page.rows} | set(page.deleted)
+        self._add(self.world.source.opportunities_of_contacts(changed) if changed else ())
+
+    def _accounts(self, page: ChangePage) -> None:
+        changed = {row["accountid"] for row in page.rows} | set(page.deleted)
+        self.accounts |= dict.fromkeys(self.world.companies.rows(changed) if changed else ())
+
+    def _roles(self, page: ChangePage) -> None:
+        changed = {row["connectionroleid"] for row in page.rows}
+        self._add(self.world.source.opportunities_of_roles(changed) if changed else ())
+
+    _SIDES: ClassVar[Mapping[str, Callable[[_Detection, ChangePage], None]]] = {
+        "connection": _connections,
+        "contact": _contacts,
+        "account": _accounts,
+        "connectionrole": _roles,
+    }
+
+    def _keep_unmatched(self, ids: Collection[str]) -> None:
+        """A worker may be about to record such a connection: look again at each tick for an hour (design.md §4)."""
+        now = self.world.clock.now().isoformat()
+        for number, batch in enumerate(chunks(sorted(ids), 1000)):
+            self.world.documents.write("unmatched", f"{now} {number:04}", {"ids": batch}, None)
+
+    def _retry_unmatched(self) -> None:
+        for name, value in self.world.documents.list("unmatched", limit=1000):
+            known = self.world.connections.read(value["ids"])
+            self._add(entry["o"] for entry in known.values())
+            self.forget += known
+            if datetime.fromisoformat(name.split()[0]) + UNMATCHED_FOR < self.world.clock.now():
+                self._flush()
+                self.world.documents.delete("unmatched", name)
+
+    def _bury(self, ids: Sequence[str]) -> None:
+        """Remember the evidence before the ids are queued; a tick full of deletions is held (design.md §2.7)."""
+        if not ids:
+            return
+        self.world.tombstones.write({key: {"at": self.world.clock.now().isoformat()} for key in ids})
+        rows = self.world.opportunities.rows(ids)
+        removable = [row for row in rows.values() if row.state is not State.GONE]
+        self.buried += len(removable)
+        limit = self.world.config.removals.limit(known_records(self.world)) if removable else 0
+        if self.buried > limit and removable:
+            why = f"removals held: {self.buried} deletions in one tick, {limit} pass without approval"
+            held = [row.become(State.HELD, reason=why) for row in removable if row.state is not State.HELD]
+            lost = self.world.opportunities.write(held)
+            kept = {row.id for row in removable} - lost
+            self.tick.counts["held"] += len(kept)
+            ids = [key for key in ids if key not in kept]
+        self._add(ids)
+
+    # --- queue first, then mark ---------------------------------------------------------------------------
+
+    def _add(self, ids: Iterable[str]) -> None:
+        self.opportunities |= dict.fromkeys(ids)
+
+    def _flush(self) -> None:
+        """Put everything in the basket on the queue: one fresh message, or full ones for the slow lane."""
+        seen = self.world.clock.now().isoformat(timespec="seconds")
+        self.queued += len(self.opportunities) + len(self.accounts)
+        lane = Lane.FRESH if self.queued <= self.world.config.sync.fresh_max else Lane.SLOW
+        whole = Work(tuple(self.opportunities), tuple(self.accounts), lane, self.force, seen=seen)
+        for work in split(whole):
+            self.world.queue.put(work)
+        self.tick.counts["queued"] += whole.size
+        self.opportunities, self.accounts = {}, {}
+
+    def _save(self, *feeds: Feed) -> None:
+        """The only way a link is stored: after the basket went to the queue (design.md §2.1).
+
+        Whoever loses the conditional write drops its own position: an older link only repeats work.
+        """
+        self._flush()
+        if self.forget:
+            self.world.connections.delete(self.forget)
+            self.forget = []
+        waiting, self.unsaved = self.unsaved, []
+        for feed in {id(feed): feed for feed in (*waiting, *feeds)}.values():
+            feed.ticket = self.world.documents.write("feed", feed.table, feed.value(), feed.ticket) or feed.ticket
+
+    # --- rows and messages that come back -----------------------------------------------------------------
+
+    def _queue_due(self) -> None:
+        """Waiting rows whose time has come, within the day's calls for asking after missing people."""
+        now = self.world.clock.now()
+        calls = recheck_calls_left(self.world)
+        if self.world.queue.lengths()["fresh"] > BUSY_QUEUE or calls <= 0:
+            return
+        due = self.world.opportunities.due(now, min(DUE_PER_TICK, 300 * calls))
+        companies = self.world.companies.due(now, DUE_PER_TICK)
+        for work in split(Work(tuple(due), tuple(companies), why="due", seen=now.isoformat(timespec="seconds"))):
+            self.world.queue.put(work)
+        self.tick.counts["due"] += len(due) + len(companies)
+
+    def _notice_mapping(self, feed: Feed) -> None:
+        """A changed mapping: every opportunity and every company is looked at again, in the slow lane."""
+        document = self.world.documents.read("stamp", "mapping")
+        version = self.world.config.version
+        if document is not None and document.value["version"] == version:
+            return
+        if document is not None:
+            self.queued = self.world.config.sync.fresh_max
+            for ids in self.world.companies.ids():
+                self.accounts |= dict.fromkeys(ids)
+                self._flush()
+            self._start_over(feed)
+            self._save(feed)
+        ticket = document.ticket if document else None
+        self.world.documents.write("stamp", "mapping", {"version": version}, ticket)
+
+    def _empty_poison(self) -> None:
+        """Poison copies live 7 days and lose their count: queue the halves forced, park a single id (§2.9)."""
+        for lane in Lane:
+            for letter in self.world.queue.poisoned(lane):
+                self._cure(lane, letter)
+                self.world.queue.done_poisoned(lane, letter)
+
+    def _cure(self, lane: Lane, letter: Letter) -> None:
+        try:
+            work = replace(decode(letter.body), force=True, lane=lane, why="poison")
+        except NotOurs as error:
+            self.world.queue.set_aside(letter.body, str(error))
+            return
+        self.tick.counts["poison"] += 1
+        if work.size > 1:
+            for half in parts(work, -(-work.size // 2)):
+                self.world.queue.put(half)
+            return
+        ledger = self.world.opportunities if work.opportunities else self.world.companies
+        key = (*work.opportunities, *work.accounts)[0]
+        row = ledger.rows([key]).get(key, LedgerRow(key))
+        if ledger.write([row.become(State.PARKED, reason="unknown: handling it failed again and again; see the logs")]):
+            self.world.queue.put(work)
+
+
+def recheck_calls_left(world: World) -> int:
+    """How many of `people.recheck_calls` are left today (UTC)."""
+    document = world.documents.read("counter", "recheck")
+    today = world.clock.now().date().isoformat()
+    used = document.value["calls"] if document and document.value["day"] == today else 0
+    return world.config.people.recheck_calls - int(used)
+
+
+def spend_recheck_calls(world: World, calls: int) -> None:
+    today = world.clock.now().date().isoformat()
+    while True:
+        document = world.documents.read("counter", "recheck")
+        used = document.value["calls"] if document and document.value["day"] == today else 0
+        value = {"day": today, "calls": used + calls}
+        if world.documents.write("counter", "recheck", value, document.ticket if document else None) is not None:
+            return
+
+
+def _type(row: Mapping[str, Any], side: int) -> int | None:
+    value = row.get(f"record{side}objecttypecode")
+    return int(value) if value is not None else None

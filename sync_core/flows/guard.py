@@ -1,0 +1,82 @@
+"""What keeps a mistake small: the removal guard and the check of the pair (design.md §2.7, §2.11)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from sync_core.errors import WrongPair
+from sync_core.flows.world import World
+from sync_core.model import SCHEMA, State
+
+WINDOW = timedelta(hours=24)
+PAIR = ("stamp", "pair")
+
+
+def reserve(world: World, what: str, number: int) -> str:
+    """Reserve *number* removals of *what* (`opportunities` or `roles`) before they are sent.
+
+    Empty when granted; otherwise why not, and nothing is reserved: a reservation over the limit is refused whole.
+    """
+    limit = world.config.removals.limit(known_records(world, what))
+    while True:
+        document = world.documents.read("counter", "removals")
+        window = _window(document.value if document else {}, world.clock.now())
+        total = int(window.get(what, 0)) + number
+        if total > limit:
+            return f"{total} {what} within 24 hours, {limit} pass without approval"
+        ticket = document.ticket if document else None
+        if world.documents.write("counter", "removals", {**window, what: total}, ticket) is not None:
+            return ""
+
+
+def known_records(world: World, what: str = "opportunities") -> int:
+    """How many opportunities (not gone), or roles, the ledger knows."""
+    counts = world.opportunities.counts()
+    if what == "roles":
+        return counts.get("roles", 0)
+    return sum(counts.get(state, 0) for state in State if state is not State.GONE)
+
+
+def _window(value: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+    """The current window of 24 hours; it starts with the first removal after the last one ended."""
+    started = value.get("started")
+    if started and datetime.fromisoformat(started) + WINDOW > now:
+        return dict(value)
+    return {"started": now.isoformat()}
+
+
+def check_pair(world: World) -> None:
+    """Stop before any write when the state belongs to other services. The first start stamps the state."""
+    pair = {
+        "organization": world.source.organization(),
+        "munchkin": world.subscription,
+        "schema": SCHEMA,
+        "highest": world.source.highest_version(),
+    }
+    stamp = world.documents.read(*PAIR)
+    if stamp is None:
+        world.documents.write(*PAIR, pair, None)
+    else:
+        _compare(stamp.value, pair)
+        if pair["highest"] > stamp.value["highest"]:
+            world.documents.write(*PAIR, pair, stamp.ticket)
+
+
+def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    remedy = "If that is meant, run `python -m sync_core repoint --confirm`; otherwise correct the settings."
+    for name, what in (("organization", "Dataverse organization"), ("munchkin", "Marketo subscription")):
+        if stored[name] != found[name]:
+            raise WrongPair(
+                f"the state belongs to {what} {stored[name]}, but the settings lead to {found[name]}. {remedy}"
+            )
+    if stored["schema"] > found["schema"]:
+        raise WrongPair(
+            f"the state was written by a newer version (schema {stored['schema']}). Deploy that version again."
+        )
+    if stored["highest"] > found["highest"]:
+        raise WrongPair(
+            f"Dynamics' highest row version is {found['highest']}, below the {stored['highest']} seen before: "
+            f"was a backup restored? {remedy}"
+        )

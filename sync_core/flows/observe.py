@@ -1,0 +1,202 @@
+"""Observe and decide: what is true in Dynamics now, and what the rules make of it. Reads only; also for `explain`."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from sync_core.errors import SplitBatch
+from sync_core.flows.world import World
+from sync_core.model import Lead, MarketoObject, Row
+from sync_core.rules.association import Association, Exclusion, associate
+from sync_core.rules.fields import (
+    Labels,
+    Mapped,
+    UnfitValueError,
+    check_described,
+    columns,
+    label_columns,
+    marketo_fields,
+)
+
+PER_CALL = 300  # records or filter values of one Marketo call (marketo.md §2)
+MERGE_DEPTH = 10  # how many merges in a row are followed
+OPPORTUNITY_COLUMNS = (
+    "opportunityid",
+    "versionnumber",
+    "modifiedon",
+    "createdon",
+    "_customerid_value",
+    "_accountid_value",
+    "_contactid_value",
+    "_parentaccountid_value",
+    "_parentcontactid_value",
+)
+CONTACT_COLUMNS = ("contactid", "_accountid_value", "_masterid_value")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """One opportunity as it is in Dynamics, with what the rules make of it; `mapped` or `unfit` is set."""
+
+    row: Row
+    association: Association
+    mapped: Mapped | None
+    unfit: str = ""
+
+    @property
+    def contacts(self) -> set[str]:
+        return {stake.contact for stake in self.association.stakes}
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one delivery saw; opportunities that a fresh read lacks are missing from `opportunities`."""
+
+    opportunities: Mapping[str, Observed]
+    contacts: Mapping[str, Row]
+
+
+def chunks(items: Iterable[T], size: int = PER_CALL) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def observe(world: World, ids: Sequence[str]) -> Observation:
+    """Read the present state of *ids*: a handful of requests per 200, never one per record."""
+    config = world.config
+    labels = _labels(world)
+    described = world.target.describe(MarketoObject.OPPORTUNITY)
+    check_described(config.opportunity.fields, described, "opportunity")
+    wanted = {*OPPORTUNITY_COLUMNS, *columns(config.opportunity.fields), *_rule_columns(world)}
+    rows = world.source.rows("opportunity", ids, wanted)
+    connections = world.source.connections(rows.keys()) if rows else {}
+    roles = world.source.connection_roles() if any(connections.values()) else {}
+    contacts = _contacts(
+        world,
+        {row["_customerid_value"] for row in rows.values() if row.get("_customerid_value")}
+        | {row["_parentcontactid_value"] for row in rows.values() if row.get("_parentcontactid_value")}
+        | {item.other for pairs in connections.values() for item in pairs if item.other_type == 2},
+        known_accounts={row["_accountid_value"] for row in rows.values() if row.get("_accountid_value")},
+    )
+    observed = {}
+    for key, row in rows.items():
+        association = associate(row, connections.get(key, ()), contacts, roles, config.stakeholders)
+        try:
+            mapped, unfit = marketo_fields(row, config.opportunity.fields, described, labels), ""
+        except UnfitValueError as error:
+            mapped, unfit = None, str(error)
+        observed[key] = Observed(row, association, mapped, unfit)
+    return Observation(observed, contacts)
+
+
+def _labels(world: World) -> Labels:
+    wanted = label_columns(world.config.opportunity.fields)
+    return {(column, lcid): world.source.labels("opportunity", column, lcid) for column, lcid in wanted}
+
+
+def _rule_columns(world: World) -> set[str]:
+    role = world.config.stakeholders.customer_role
+    return set() if isinstance(role, str) else {role.when}
+
+
+def _contacts(world: World, ids: set[str], *, known_accounts: set[str]) -> dict[str, Row]:
+    """The contacts among *ids*, and the masters of merged ones, to the end."""
+    wanted = (*CONTACT_COLUMNS, *(match.dataverse for match in world.config.people.match))
+    found: dict[str, Row] = {}
+    missing = ids - known_accounts
+    for _ in range(MERGE_DEPTH):
+        if not missing:
+            break
+        found |= world.source.rows("contact", missing, wanted)
+        missing = {row["_masterid_value"] for row in found.values() if row.get("_masterid_value")} - found.keys()
+    return found
+
+
+def people(world: World, contacts: Mapping[str, Row], ids: Collection[str]) -> tuple[dict[str, int | Exclusion], int]:
+    """Who each contact is in Marketo, a lead id or why none, and how many look-up calls that took."""
+    match = world.config.people.match[0]
+    known: dict[str, int | Exclusion] = {}
+    values: dict[str, str] = {}
+    for contact in ids:
+        value = address(contacts[contact].get(match.dataverse), email=match.marketo == "email")
+        if isinstance(value, Exclusion):
+            known[contact] = value
+        else:
+            values[contact] = value
+    known |= _remembered(world, values)
+    unknown = {contact: value for contact, value in values.items() if contact not in known}
+    asked = sorted(set(unknown.values()))
+    leads = _look_up(world, match.marketo, asked)
+    fresh = {c: leads[value] for c, value in unknown.items() if isinstance(leads.get(value), int)}
+    _remember(world, {c: (lead, unknown[c]) for c, lead in fresh.items() if isinstance(lead, int)})
+    known |= {contact: leads.get(value, Exclusion.UNKNOWN_PERSON) for contact, value in unknown.items()}
+    return known, -(-len(asked) // PER_CALL)
+
+
+def address(value: object, *, email: bool = True) -> str | Exclusion:
+    """The value to look up, in lower case: e-mail is ASCII only (marketo.md §3.6), a comma would split the filter."""
+    text = str(value or "").strip().lower()
+    if not text:
+        return Exclusion.NO_EMAIL
+    usable = text.isascii() and not set(text) & set(", \t\r\n;") and (not email or text.count("@") == 1)
+    return text if usable else Exclusion.BAD_EMAIL
+
+
+def _fingerprint(world: World, value: str) -> str:
+    """8 bytes that change with the value and with the Marketo subscription: the address itself is never stored."""
+    raw = hashlib.blake2b(value.encode(), digest_size=8, key=world.subscription.encode()[:64]).digest()
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _remembered(world: World, values: Mapping[str, str]) -> dict[str, int]:
+    """Lead ids younger than `people.cache_hours` whose contact still has the same value."""
+    oldest = (world.clock.now() - timedelta(hours=world.config.people.cache_hours)).isoformat()
+    return {
+        contact: entry["lead"]
+        for contact, entry in world.people.read(values.keys()).items()
+        if entry["key"] == _fingerprint(world, values[contact]) and entry["at"] > oldest
+    }
+
+
+def _remember(world: World, leads: Mapping[str, tuple[int, str]]) -> None:
+    at = world.clock.now().isoformat()
+    world.people.write(
+        {c: {"lead": lead, "key": _fingerprint(world, value), "at": at} for c, (lead, value) in leads.items()}
+    )
+
+
+def _look_up(world: World, filter_type: str, values: Sequence[str]) -> dict[str, int | Exclusion]:
+    """One lead id per value that Marketo knows; of several, as `people.several` says."""
+    best: dict[str, Lead] = {}
+    too_many: dict[str, int | Exclusion] = {}
+
+    def ask(batch: list[str]) -> Sequence[Lead]:
+        try:
+            return world.target.leads(filter_type, batch)
+        except SplitBatch:
+            if len(batch) == 1:
+                too_many[batch[0]] = Exclusion.TOO_MANY
+                return ()
+            half = len(batch) // 2
+            return (*ask(batch[:half]), *ask(batch[half:]))
+
+    newest = world.config.people.several == "most_recent"
+    for leads in world.fan_out(ask, chunks(values)):
+        for lead in leads:
+            known = best.get(lead.value)
+            if known is None or ((lead.updated, lead.id) > (known.updated, known.id)) is newest:
+                best[lead.value] = lead
+    return too_many | {value: lead.id for value, lead in best.items()}

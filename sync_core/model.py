@@ -1,0 +1,208 @@
+"""The nouns, frozen: what is read, what the ledger remembers, what a service answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+Row = Mapping[str, Any]
+"""One Dataverse row as the Web API sends it, without annotations: `{"opportunityid": …, "_customerid_value": …}`."""
+
+SCHEMA = 1
+"""Version of what is stored; an older one is migrated, a newer one refused (design.md §2.11)."""
+
+
+class State(StrEnum):
+    """Where one opportunity or company stands; the five add up to the ledger's rows (design.md §2.9)."""
+
+    IN_STEP = "in step"
+    WAITING = "waiting"
+    PARKED = "parked"
+    HELD = "held"
+    GONE = "gone"
+
+
+# --- read from Dataverse -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One stakeholder pair, whichever of its mirrored rows was read (dataverse.md §6.5).
+
+    `key` is the smaller of the two connection ids, so that both orientations give the same value.
+    """
+
+    key: str
+    opportunity: str
+    other: str
+    other_type: int
+    role: str | None
+    created: str
+    active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRole:
+    name: str
+    category: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """One page of a tracked read: exactly one of `next_link` and `delta_link` is set (dataverse.md §3.1)."""
+
+    rows: Sequence[Row]
+    deleted: Sequence[str]
+    next_link: str | None
+    delta_link: str | None
+
+
+# --- Marketo ------------------------------------------------------------------------------------------------
+
+
+class MarketoObject(StrEnum):
+    """The REST resource, as it stands in the path `/rest/v1/<resource>.json`."""
+
+    OPPORTUNITY = "opportunities"
+    ROLE = "opportunities/roles"
+    COMPANY = "companies"
+    SALES_PERSON = "salespersons"
+    LEAD = "leads"
+
+
+class Verdict(StrEnum):
+    """What one record's answer means for that record (design.md §6)."""
+
+    DONE = "done"
+    LATER = "later"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One record's status in a Marketo write: `created | updated | deleted | skipped`, with its reasons."""
+
+    status: str
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers of one call, in input order; `unanswered` if an earlier attempt of it got none."""
+
+    records: Sequence[Answer]
+    unanswered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    id: int
+    value: str
+    updated: str
+
+
+@dataclass(frozen=True, slots=True)
+class MarketoField:
+    """One field of a describe answer; `length` in characters, None where the type has none (marketo.md §3.2)."""
+
+    name: str
+    type: str
+    length: int | None
+    updateable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One Marketo opportunity role: key (lead, text), attributes, and why it is there."""
+
+    lead: int
+    text: str
+    primary: bool
+    created: str
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[int, str]:
+        """As Marketo keys it within one opportunity: case-insensitive text (design.md §3)."""
+        return self.lead, self.text.casefold()
+
+
+# --- the ledger ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What Marketo holds because of us for one opportunity or company, and what comes next.
+
+    `fields` maps each posted field to the 8-byte digest of its value (null = absent). `ticket` is the ETag under
+    which the row was read, None for a row that does not exist yet. `due` is set while the row waits.
+    """
+
+    id: str
+    ticket: str | None = None
+    state: State = State.IN_STEP
+    fields: Mapping[str, str] = field(default_factory=dict)
+    roles: tuple[Role, ...] = ()
+    mapping: str = ""
+    version: int | None = None
+    reason: str = ""
+    attempts: int = 0
+    due: datetime | None = None
+    approved: bool = False
+
+    @property
+    def known(self) -> bool:
+        return self.ticket is not None
+
+    def become(self, state: State, **changes: Any) -> LedgerRow:
+        """The next content of this row, under the same ticket."""
+        plain: dict[str, Any] = {"reason": "", "attempts": 0, "due": None, "approved": False}
+        return replace(self, state=state, **(plain | changes))
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A small named JSON value with the ETag it was read under (feeds, stamp, counters, limiter)."""
+
+    value: Mapping[str, Any]
+    ticket: str
+
+
+# --- work ---------------------------------------------------------------------------------------------------
+
+
+class Lane(StrEnum):
+    FRESH = "fresh"
+    SLOW = "slow"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One queue message: which ids to look at, never what changed (design.md §5)."""
+
+    opportunities: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    lane: Lane = Lane.FRESH
+    force: bool = False
+    why: str = "delta"
+    seen: str = ""
+    traceparent: str = ""
+    postponed: int = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.opportunities) + len(self.accounts)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A received queue message: its body, how often it was received, until when it is ours."""
+
+    body: str
+    dequeue_count: int
+    lease_ends: datetime
+    handle: Any = None

@@ -1,0 +1,198 @@
+"""What the flows need from the world, said from their side. Adapters and the tests' fakes keep the same contracts.
+
+Every method may raise `RetryLater` (or a subclass) when a service or the storage cannot answer now, and
+`ConfigurationError` when a person has to change something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+from sync_core.model import (
+    Answers,
+    ChangePage,
+    Connection,
+    ConnectionRole,
+    Document,
+    Lane,
+    Lead,
+    LedgerRow,
+    Letter,
+    MarketoField,
+    MarketoObject,
+    Role,
+    Row,
+    State,
+    Work,
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+class FanOut(Protocol):
+    """`map`, or a thread pool's `map`: results in input order."""
+
+    def __call__(self, function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]: ...
+
+
+class Clock(Protocol):
+    """The only source of time; all waiting goes through it."""
+
+    def now(self) -> datetime:
+        """The present, in UTC, with zone."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Limiter(Protocol):
+    """Marketo's limits, shared by all our instances (design.md §7)."""
+
+    def call(self, *, hold: float) -> AbstractContextManager[None]:
+        """Enter to spend one call; leave to give the concurrency slot back.
+
+        *hold* (seconds) is how long the slot stays taken when the holder dies or gets no answer: leaving with
+        `Unavailable(unanswered=True)` keeps it until then. Waits up to 30 s, then raises `Throttled`;
+        raises `QuotaExhausted` when the day's share is used up, `ConfigurationError` while the lane is stopped.
+        """
+
+    def pause(self, *, until: datetime, reason: str, stop: bool = False, quota: bool = False) -> None:
+        """No call of anybody before *until*: after 606/615 (plain), 607 (*quota*), 603/1018 (*stop*)."""
+
+    def used_today(self) -> int:
+        """Calls counted since the last quota reset."""
+
+
+class Dataverse(Protocol):
+    """Reads only; nothing is ever written to Dynamics."""
+
+    def organization(self) -> str:
+        """OrganizationId of `WhoAmI`, lower case."""
+
+    def highest_version(self) -> int:
+        """The largest `versionnumber` of any opportunity, 0 when there is none."""
+
+    def changes(self, table: str, link: str | None) -> ChangePage:
+        """One page of the tracked read of *table*: from the start (None) or from a next or delta link.
+
+        Raises DeltaLinkExpired.
+        """
+
+    def modified_since(self, table: str, since: datetime) -> Iterator[Sequence[str]]:
+        """Ids of rows with `modifiedon` ≥ *since*, page by page."""
+
+    def ids(self, table: str) -> Iterator[Sequence[str]]:
+        """All ids of *table*, page by page."""
+
+    def rows(self, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:
+        """The rows of *ids* that exist, by id, with *columns* (`$select` names)."""
+
+    def connections(self, opportunities: Collection[str]) -> Mapping[str, Sequence[Connection]]:
+        """Pairs between these opportunities and anything, in either orientation, by opportunity."""
+
+    def connection_roles(self) -> Mapping[str, ConnectionRole]:
+        """All connection roles by id."""
+
+    def opportunities_of_contacts(self, contacts: Collection[str]) -> set[str]:
+        """Opportunities that have one of *contacts* as customer, as parent contact or in a connection."""
+
+    def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
+        """Opportunities with a connection that shows one of these connection roles."""
+
+    def labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
+        """The labels of a choice, state or status column in one language (LCID)."""
+
+
+class Marketo(Protocol):
+    """One method call is one or more REST calls, each through the `Limiter`."""
+
+    def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
+        """Fields by name, as the subscription describes them."""
+
+    def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]]) -> Answers:
+        """One `createOrUpdate` of at most 300 records. Raises SplitBatch."""
+
+    def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]]) -> Answers:
+        """One `delete.json` of at most 300 keys. Raises SplitBatch."""
+
+    def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
+        """People whose *filter_type* is one of at most 300 values. Raises SplitBatch (more than 1,000 match)."""
+
+    def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
+        """Present roles of at most 300 opportunities, by externalOpportunityId (as Marketo spells it)."""
+
+
+class Ledger(Protocol):
+    """Rows of one kind (opportunities or companies), written only under the ticket they were read with."""
+
+    def rows(self, ids: Collection[str]) -> Mapping[str, LedgerRow]:
+        """The rows that exist."""
+
+    def write(self, rows: Sequence[LedgerRow]) -> set[str]:
+        """Write each row if its ticket still holds (no ticket = insert); the ids of those that lost.
+
+        The counts by state and the pointers to rows not in step change together with the row.
+        """
+
+    def due(self, now: datetime, limit: int) -> Sequence[str]:
+        """Ids of waiting rows with `due` ≤ *now*, oldest first."""
+
+    def in_state(self, state: State, limit: int) -> Sequence[str]:
+        """Ids of rows in a state other than in step or gone."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Rows by state (`State` values) and `"roles"` held; at most 20 storage operations."""
+
+    def ids(self) -> Iterator[Sequence[str]]:
+        """Ids of all rows that are not gone, page by page."""
+
+
+class Lookup(Protocol):
+    """An id → small JSON value map without conditions: connection → opportunity, contact → lead, tombstones."""
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Mapping[str, Any]]: ...
+
+    def write(self, values: Mapping[str, Mapping[str, Any]]) -> None: ...
+
+    def delete(self, ids: Collection[str]) -> None: ...
+
+
+class Documents(Protocol):
+    """Small named values changed by compare-and-swap: feeds, stamp, counters, limiter, runs."""
+
+    def read(self, kind: str, name: str) -> Document | None: ...
+
+    def write(self, kind: str, name: str, value: Mapping[str, Any], ticket: str | None) -> str | None:
+        """Replace under *ticket*, insert when it is None; the new ticket, or None if somebody was first."""
+
+    def list(self, kind: str, *, after: str = "", limit: int = 100) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        """Names greater than *after* with their values, in order of name."""
+
+    def delete(self, kind: str, name: str) -> None: ...
+
+
+class Queue(Protocol):
+    """The transport of ids: at least once, in no order (azure.md §3)."""
+
+    def put(self, work: Work, *, after: timedelta = timedelta(0)) -> None:
+        """Send to the queue of the work's lane; invisible for *after* (at most 7 days)."""
+
+    def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None: ...
+
+    def done(self, lane: Lane, letter: Letter) -> None: ...
+
+    def poisoned(self, lane: Lane) -> Sequence[Letter]:
+        """Up to 32 messages of the lane's poison queue, leased for five minutes."""
+
+    def done_poisoned(self, lane: Lane, letter: Letter) -> None: ...
+
+    def set_aside(self, body: str, reason: str) -> None:
+        """Keep a message that is not ours, with the reason, where nothing consumes it."""
+
+    def lengths(self) -> Mapping[str, int]:
+        """About how many messages: `fresh`, `slow`, `fresh poison`, `slow poison`, `unreadable`."""

@@ -1,0 +1,85 @@
+"""Which writes are still missing between what Marketo holds and what the rules say (design.md §1, §2). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sync_core.model import Answer, LedgerRow, Role
+
+FIRST_RETRY_S = 60
+LAST_RETRY_S = 12 * 3600
+NOT_VISIBLE_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RolePlan:
+    """Roles to post and to remove; `losses` are the removals that nothing replaces."""
+
+    post: tuple[Role, ...] = ()
+    remove: tuple[Role, ...] = ()
+    losses: tuple[Role, ...] = ()
+
+
+def changed_fields(row: LedgerRow, digests: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """The mapped *names* whose digest is not the ledger's; absent on both sides is equal.
+
+    A field once posted and no longer mapped is not looked at: it stays as it is in Marketo.
+    """
+    return [name for name in names if row.fields.get(name) != digests.get(name)]
+
+
+def plan_roles(
+    wanted: Sequence[Role], held: Sequence[Role], *, force: bool, ours: Collection[tuple[int, str]]
+) -> RolePlan:
+    """Turn *held* into *wanted*. Only roles whose key is in *ours* are ever removed.
+
+    A removal is a replacement when a role is added for the same person or with the same text: it follows the addition,
+    and nobody drops out of "Has Opportunity" in between (design.md §1).
+    """
+    present = {role.key: role for role in held}
+    keys = {role.key for role in wanted}
+    post = tuple(role for role in wanted if force or not _same(role, present.get(role.key)))
+    remove = tuple(role for key, role in present.items() if key not in keys and key in ours)
+    added = [role.key for role in wanted if role.key not in present]
+    losses = tuple(role for role in remove if not _replaced(role, added))
+    return RolePlan(post, remove, losses)
+
+
+def _same(role: Role, held: Role | None) -> bool:
+    """Reasons are ours alone: they never cost a call."""
+    return held is not None and (role.primary, role.created) == (held.primary, held.created)
+
+
+def _replaced(role: Role, added: list[tuple[int, str]]) -> bool:
+    """Whether one of the additions stands for *role*; each addition replaces one removal."""
+    lead, text = role.key
+    match = next((key for key in added if key[0] == lead or key[1] == text), None)
+    if match is not None:
+        added.remove(match)
+    return match is not None
+
+
+def retry_delay(attempts: int) -> int:
+    """Seconds until the next try: 1 min, then twice as long each time, at most 12 h (design.md §6)."""
+    return int(min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempts, 16)))
+
+
+def refusal(answer: Answer) -> str:
+    """A refused record's reason as it is stored: code and field, never Marketo's text, which quotes the value."""
+    field = re.search(r"[Ff]ield '(\w+)'", answer.message)
+    return f"{answer.code}: {REFUSALS.get(answer.code, 'refused by Marketo')}" + (f" ({field[1]})" if field else "")
+
+
+REFUSALS = {  # marketo.md §4.3
+    "1001": "the value has the wrong type",
+    "1002": "a required field is missing",
+    "1003": "a value is invalid",
+    "1004": "the person is not in Marketo any more",
+    "1006": "the field does not exist in Marketo",
+    "1007": "several records match",
+    "1013": "a record that this one refers to is not in Marketo",
+    "1036": "the same record twice in one call",
+    "718": "the sales person is not in Marketo",
+}

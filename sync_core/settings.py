@@ -1,0 +1,114 @@
+"""Every app setting, read once and complete, or not at all (design.md §8)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sync_core.errors import ConfigurationError
+
+STORAGE = "AzureWebJobsStorage"
+DEFAULT_SCHEDULE = "0 */5 * * * *"
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_NCRONTAB = re.compile(r"\S+(\s+\S+){5}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The app settings by their environment names in lower case; secrets never show in `repr`."""
+
+    dataverse_url: str
+    dataverse_tenant_id: str = ""
+    dataverse_client_id: str = ""
+    dataverse_client_secret: str = field(default="", repr=False)
+    dataverse_client_certificate: str = field(default="", repr=False)
+    dataverse_authority_host: str = "https://login.microsoftonline.com"
+    marketo_url: str
+    marketo_client_id: str
+    marketo_client_secret: str = field(repr=False)
+    marketo_calls_per_20s: int = 50
+    marketo_concurrency: int = 5
+    marketo_daily_calls: int = 25_000
+    marketo_late_write_s: int = 300
+    sync_schedule: str = DEFAULT_SCHEDULE
+    sync_config: str = "sync.toml"
+    storage_connection: str = field(default="", repr=False)
+    storage_queue_uri: str = ""
+    storage_table_uri: str = ""
+    storage_client_id: str = ""
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read *env*; one ConfigurationError names everything that is missing or wrong, with the remedy."""
+        values: dict[str, str | int] = {}
+        problems: list[str] = []
+        for item in fields(cls):
+            text = env.get(_ENVIRONMENT.get(item.name, item.name.upper()), "").strip()
+            if text:
+                values[item.name] = _number(item.name, text, problems) if item.type == "int" else text
+        missing = [name for name in _REQUIRED if name.lower() not in values]
+        if "storage_connection" not in values and not {"storage_queue_uri", "storage_table_uri"} <= values.keys():
+            missing.append(f"{STORAGE} (or {STORAGE}__queueServiceUri and {STORAGE}__tableServiceUri)")
+        if {"dataverse_client_secret", "dataverse_client_certificate"} & values.keys():
+            missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
+        problems += [_bad_url(name, str(values[name])) for name in _URLS if name in values]
+        if not _NCRONTAB.fullmatch(str(values.get("sync_schedule", DEFAULT_SCHEDULE))):
+            problems.append("SYNC_SCHEDULE must have six fields, such as 0 */5 * * * *")
+        problems = [text for text in problems if text]
+        if missing:
+            problems.insert(0, f"missing settings: {', '.join(missing)}")
+        if problems:
+            raise ConfigurationError(
+                "; ".join(problems) + ". Set them as app settings of the Function app, or in local.settings.json."
+            )
+        for name in _URLS & values.keys():
+            values[name] = str(values[name]).rstrip("/")
+        return cls(**values)  # type: ignore[arg-type]  # each value was checked above against its field's type
+
+    @property
+    def munchkin_id(self) -> str:
+        """`123-ABC-456` of `https://123-ABC-456.mktorest.com`; the whole authority on loopback."""
+        parts = urlsplit(self.marketo_url)
+        return parts.netloc if parts.hostname in _LOOPBACK else str(parts.hostname).partition(".")[0].upper()
+
+    @property
+    def config_path(self) -> Path:
+        """Relative paths are seen from the app's root, not from where the process was started."""
+        return Path(__file__).parent.parent / self.sync_config
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must never appear in a log, an error or stored state."""
+        values = (self.dataverse_client_secret, self.marketo_client_secret, self.storage_connection)
+        return tuple(value for value in values if value)
+
+
+_REQUIRED = ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET")
+_URLS = {"dataverse_url", "dataverse_authority_host", "marketo_url"}
+_ENVIRONMENT = {
+    "storage_connection": STORAGE,
+    "storage_queue_uri": f"{STORAGE}__queueServiceUri",
+    "storage_table_uri": f"{STORAGE}__tableServiceUri",
+    "storage_client_id": f"{STORAGE}__clientId",
+}
+
+
+def _number(name: str, text: str, problems: list[str]) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        problems.append(f"{name.upper()} must be a whole number above 0, not {text[:20]!r}")
+        return 1
+    return int(text)
+
+
+def _bad_url(name: str, url: str) -> str:
+    """What is wrong with *url*, or an empty string: only https, except on loopback, and no path or user in it."""
+    parts = urlsplit(url)
+    if not parts.hostname or parts.username or parts.query:
+        return f"{name.upper()} must look like https://host"
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        return f"{name.upper()} must start with https://"
+    if parts.path.strip("/") and name != "dataverse_authority_host":
+        return f"{name.upper()} must be the bare address, without the path {parts.path}"
+    return ""

@@ -1,0 +1,87 @@
+"""Settings in, engine out: the only module that knows every class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+from sync_core.adapters.clock import SystemClock
+from sync_core.adapters.dataverse import DataverseClient
+from sync_core.adapters.limiter import SharedLimiter
+from sync_core.adapters.marketo import MarketoClient
+from sync_core.adapters.storage import open_storage
+from sync_core.engine import Engine
+from sync_core.errors import ConfigurationError
+from sync_core.flows.world import World
+from sync_core.mapping import SyncConfig, parse
+from sync_core.ports import FanOut
+from sync_core.settings import Settings
+
+STORAGE_THREADS = 8  # more brings little from Azurite and nothing that the service needs (azure.md §6)
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@cache
+def engine() -> Engine:
+    """The process's engine, built on first use. Raises ConfigurationError naming everything that is wrong."""
+    return build(Settings.from_env(os.environ))
+
+
+def build(settings: Settings, *, prefix: str = "") -> Engine:
+    """An engine for *settings*; *prefix* keeps several apart in one storage account."""
+    config = read_config(settings.config_path)
+    clock = SystemClock()
+    fan_out = threads(max(STORAGE_THREADS, settings.marketo_concurrency))
+    storage = open_storage(settings, clock, fan_out, prefix=prefix)
+    limiter = SharedLimiter(
+        storage.documents,
+        clock,
+        calls_per_20s=settings.marketo_calls_per_20s,
+        concurrency=settings.marketo_concurrency,
+        daily_calls=settings.marketo_daily_calls,
+    )
+    return Engine(
+        World(
+            source=DataverseClient(settings, clock, fan_out),
+            target=MarketoClient(settings, clock, limiter),
+            opportunities=storage.opportunities,
+            companies=storage.companies,
+            connections=storage.connections,
+            people=storage.people,
+            tombstones=storage.tombstones,
+            documents=storage.documents,
+            queue=storage.queue,
+            limiter=limiter,
+            clock=clock,
+            config=config,
+            late_write=settings.marketo_late_write_s,
+            subscription=settings.munchkin_id,
+            fan_out=fan_out,
+        )
+    )
+
+
+def read_config(path: Path) -> SyncConfig:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"SYNC_CONFIG: {path.name} can't be read: {reason}") from None
+    return parse(text, name=path.name)
+
+
+def threads(number: int) -> FanOut:
+    """A pool's `map`; one item is done in the caller's thread."""
+    pool = ThreadPoolExecutor(number, thread_name_prefix="sync")
+
+    def fan_out(function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
+        todo = list(items)
+        return map(function, todo) if len(todo) < 2 else pool.map(function, todo)
+
+    return fan_out

