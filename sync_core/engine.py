@@ -54,7 +54,10 @@ class Engine:
             log.warning("delivery.not_ours reason=%s", error)
             self.world.queue.set_aside(body, str(error))
             return None
-        force = work.force or dequeue_count > 1
+        return self.handle(work, force=work.force or dequeue_count > 1, lease_ends=lease_ends)
+
+    def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
+        """The same for work that came from no queue: `sync --only`."""
         outcome = self._reconcile(work, force=force, lease_ends=lease_ends)
         for again, delay in outcome.again:
             self.world.queue.put(again, after=timedelta(seconds=delay))
@@ -62,7 +65,7 @@ class Engine:
             log.warning("delivery.put_back reason=%s", outcome.trouble)
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
-        self._note(lane, {**outcome.counts, "trouble": str(outcome.trouble or "")})
+        self._note(work.lane, {**outcome.counts, "trouble": str(outcome.trouble or "")})
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:

@@ -91,7 +91,7 @@ def _part(work: Work, ids: list[tuple[str, bool]]) -> Work:
 
 
 def _shorten(ids: Iterable[str]) -> list[str]:
-    return [urlsafe_b64encode(UUID(id).bytes)[:22].decode() for id in dict.fromkeys(ids)]
+    return list(dict.fromkeys(urlsafe_b64encode(UUID(id).bytes)[:22].decode() for id in ids))
 
 
 def _lengthen(short: Any) -> str:

@@ -32,6 +32,7 @@ from sync_core.model import (
 T = TypeVar("T")
 R = TypeVar("R")
 
+
 class FanOut(Protocol):
     """`map`, or a thread pool's `map`: results in input order."""
 

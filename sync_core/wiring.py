@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -45,6 +46,7 @@ def build(settings: Settings, *, prefix: str = "") -> Engine:
         calls_per_20s=settings.marketo_calls_per_20s,
         concurrency=settings.marketo_concurrency,
         daily_calls=settings.marketo_daily_calls,
+        random=random.random,
     )
     return Engine(
         World(

@@ -47,14 +47,19 @@ def _window(value: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     return {"started": now.isoformat()}
 
 
-def check_pair(world: World) -> None:
-    """Stop before any write when the state belongs to other services. The first start stamps the state."""
-    pair = {
+def pair_of(world: World) -> dict[str, Any]:
+    """What the settings lead to now; `highest` is the largest row version of an opportunity."""
+    return {
         "organization": world.source.organization(),
         "munchkin": world.subscription,
         "schema": SCHEMA,
         "highest": world.source.highest_version(),
     }
+
+
+def check_pair(world: World) -> None:
+    """Stop before any write when the state belongs to other services. The first start stamps the state."""
+    pair = pair_of(world)
     stamp = world.documents.read(*PAIR)
     if stamp is None:
         world.documents.write(*PAIR, pair, None)

@@ -1,0 +1,606 @@
+"""Port `Dataverse` over the Web API v9.2: reads only, by tracked reads and by id (dataverse.md §2–§5)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from random import random as chance
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote, urlsplit
+
+import msal
+import requests
+from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
+
+from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport, readable
+from sync_core.errors import ConfigurationError, DeltaLinkExpired, SyncError, Unavailable
+from sync_core.model import ChangePage, Connection, ConnectionRole, Row
+from sync_core.ports import Clock, FanOut
+from sync_core.settings import Settings
+
+READ_TIMEOUT = 120.0
+"""Seconds, as Microsoft's own sample client waits (dataverse.md §5)."""
+
+CHUNK = 200
+"""Ids per request: a URL may have 32,768 characters, and some requests name the ids twice (dataverse.md §4)."""
+
+MAX_PAGES = 10_000
+"""More pages than this is a paging that does not end (dataverse.md §4)."""
+
+OPPORTUNITY = 3
+"""Object type code of an opportunity (dataverse.md §6.1)."""
+
+PUBLIC_CLOUD = "login.microsoftonline.com"
+
+
+class Table(NamedTuple):
+    """How the Web API calls a table, and what a tracked read selects of it."""
+
+    path: str
+    key: str
+    tracked: tuple[str, ...] = ("versionnumber", "modifiedon")
+
+
+_ENDS = ("_record1id_value", "_record2id_value", "record1objecttypecode", "record2objecttypecode")
+
+TABLES: Mapping[str, Table] = {
+    "opportunity": Table("opportunities", "opportunityid"),
+    "connection": Table("connections", "connectionid", ("versionnumber", "modifiedon", *_ENDS)),
+    "contact": Table("contacts", "contactid"),
+    "account": Table("accounts", "accountid"),
+    "connectionrole": Table("connectionroles", "connectionroleid"),
+    "systemuser": Table("systemusers", "systemuserid"),
+    "team": Table("teams", "teamid"),
+    "transactioncurrency": Table("transactioncurrencies", "transactioncurrencyid"),
+}
+"""The tables we always need; others are looked up in the metadata (dataverse.md §6.1)."""
+
+_PAIR = (
+    "connectionid",
+    "_relatedconnectionid_value",
+    *_ENDS,
+    "_record1roleid_value",
+    "_record2roleid_value",
+    "statecode",
+    "effectivestart",
+    "effectiveend",
+    "createdon",
+)
+
+_HEADERS = {"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"}
+
+_CHOICES = {
+    "Picklist": "PicklistAttributeMetadata",
+    "State": "StateAttributeMetadata",
+    "Status": "StatusAttributeMetadata",
+    "Boolean": "BooleanAttributeMetadata",
+    "MultiSelectPicklist": "MultiSelectPicklistAttributeMetadata",
+}
+"""Attribute type → metadata type that has the options."""
+
+
+# --- tokens ---------------------------------------------------------------------------------------------------
+
+
+class TokenSource(Protocol):
+    def token(self, *, new: bool) -> str:
+        """An access token; *new*: not the one given last. Raises ConfigurationError and Again."""
+
+
+class AppRegistration:
+    """msal: a confidential client with a secret or a certificate; msal keeps the token until it is about to expire."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._scopes = [f"{settings.dataverse_url}/.default"]
+        self._app: Any = None
+
+    def token(self, *, new: bool) -> str:
+        try:
+            result = self._acquire(new=new)
+        except requests.RequestException as error:
+            raise Again(Unavailable(f"Entra ID does not answer ({type(error).__name__})")) from None
+        except ValueError as error:
+            raise ConfigurationError(sign_in_remedy(str(error))) from None
+        if "access_token" in result:
+            return str(result["access_token"])
+        text = f"{result.get('error', '')} {result.get('error_description', '')}"
+        if "AADSTS" not in text and result.get("error") in {None, "temporarily_unavailable", "server_error"}:
+            raise Again(Unavailable("Entra ID cannot sign in anybody now"))
+        raise ConfigurationError(sign_in_remedy(text))
+
+    def _acquire(self, *, new: bool) -> Mapping[str, Any]:
+        if self._app is None:
+            self._app = self._application()
+        elif new:
+            self._app.remove_tokens_for_client()
+        result: Mapping[str, Any] = self._app.acquire_token_for_client(scopes=self._scopes)
+        return result
+
+    def _application(self) -> Any:
+        host = self._settings.dataverse_authority_host
+        return msal.ConfidentialClientApplication(
+            self._settings.dataverse_client_id,
+            client_credential=self._credential(),
+            authority=f"{host}/{self._settings.dataverse_tenant_id}",
+            # Instance discovery asks the public cloud about the authority; others it does not know.
+            instance_discovery=None if urlsplit(host).hostname == PUBLIC_CLOUD else False,
+            timeout=30,
+        )
+
+    def _credential(self) -> str | dict[str, str]:
+        certificate = self._settings.dataverse_client_certificate
+        return certificate_credential(certificate) if certificate else self._settings.dataverse_client_secret
+
+
+class ManagedIdentity:
+    """azure-identity: the function app's own identity, user-assigned if a client id is set (dataverse.md §1.2)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client_id = settings.dataverse_client_id or None
+        self._scope = f"{settings.dataverse_url}/.default"
+        self._credential = ManagedIdentityCredential(client_id=self._client_id)
+
+    def token(self, *, new: bool) -> str:
+        if new:
+            self._credential.close()
+            self._credential = ManagedIdentityCredential(client_id=self._client_id)
+        try:
+            return str(self._credential.get_token(self._scope).token)
+        except (CredentialUnavailableError, ClientAuthenticationError):
+            raise ConfigurationError(
+                "no managed identity answers: switch it on for the function app (and set DATAVERSE_CLIENT_ID for a "
+                "user-assigned one), or set DATAVERSE_CLIENT_SECRET or DATAVERSE_CLIENT_CERTIFICATE"
+            ) from None
+        except AzureError as error:
+            raise Again(Unavailable(f"the managed identity does not answer ({type(error).__name__})")) from None
+
+
+def token_source(settings: Settings) -> TokenSource:
+    """As the settings say: secret or certificate with msal, neither: managed identity."""
+    if settings.dataverse_client_secret or settings.dataverse_client_certificate:
+        return AppRegistration(settings)
+    return ManagedIdentity(settings)
+
+
+def certificate_credential(setting: str) -> dict[str, str]:
+    """msal's credential from PEM text, or from the file it names, with private key and certificate."""
+    text = setting.replace("\\n", "\n") if "-----BEGIN" in setting else _file(setting)
+    key = re.search(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.+?-----END [A-Z ]*PRIVATE KEY-----", text, re.DOTALL)
+    public = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", text, re.DOTALL)
+    if not key or not public:
+        raise ConfigurationError("DATAVERSE_CLIENT_CERTIFICATE must hold a private key and its certificate, as PEM")
+    return {"private_key": key[0], "public_certificate": "\n".join(public)}
+
+
+def _file(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="ascii")
+    except (OSError, ValueError):
+        raise ConfigurationError(
+            "DATAVERSE_CLIENT_CERTIFICATE is neither PEM text nor a PEM file we can read"
+        ) from None
+
+
+SIGN_IN_REMEDIES: Mapping[str, str] = {
+    "AADSTS7000215": "the secret is wrong: copy the secret's value (not its id) into DATAVERSE_CLIENT_SECRET",
+    "AADSTS7000222": "the secret has expired: make a new one and put its value into DATAVERSE_CLIENT_SECRET",
+    "AADSTS700016": "the tenant does not know this application: check DATAVERSE_CLIENT_ID and DATAVERSE_TENANT_ID",
+    "AADSTS90002": "there is no such tenant: check DATAVERSE_TENANT_ID and DATAVERSE_AUTHORITY_HOST",
+    "AADSTS900023": "this is no tenant: check DATAVERSE_TENANT_ID",
+    "AADSTS700027": "the certificate does not belong to the application: upload it there, or change "
+    "DATAVERSE_CLIENT_CERTIFICATE",
+    "AADSTS500011": "Entra ID does not know DATAVERSE_URL as a resource of this tenant: check both",
+}
+"""AADSTS code of Entra ID → what to do about it."""
+
+
+def sign_in_remedy(text: str) -> str:
+    """The remedy for the AADSTS code in *text*; nothing else of *text* is shown, as it may quote what we sent."""
+    code = next(iter(re.findall(r"AADSTS\d+", text)), "")
+    remedy = SIGN_IN_REMEDIES.get(
+        code, "check DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID, the secret or certificate and DATAVERSE_AUTHORITY_HOST"
+    )
+    return f"Entra ID refuses to sign us in{' with ' if code else ''}{code}: {remedy}"
+
+
+# --- the client -----------------------------------------------------------------------------------------------
+
+
+class DataverseClient:
+    """Port `Dataverse`. *fan_out* runs requests about chunks of ids side by side; *page_size* is rows a page."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        fan_out: FanOut,
+        *,
+        page_size: int = 3600,
+        random: Callable[[], float] = chance,
+    ) -> None:
+        self._org = settings.dataverse_url
+        self._api = f"{settings.dataverse_url}/api/data/v9.2/"
+        self._clock = clock
+        self._fan_out = fan_out
+        self._page_size = page_size
+        self._transport = Transport("Dataverse", clock, random=random)
+        self._tokens = token_source(settings)
+        self._token_lock = threading.Lock()
+        self._tables: Memo[Table] = Memo(clock, 3_600)
+        self._columns: Memo[Mapping[str, str]] = Memo(clock, 3_600)
+        self._labels: Memo[Mapping[int, str]] = Memo(clock, 3_600)
+
+    # --- the port ---------------------------------------------------------------------------------------------
+
+    def organization(self) -> str:
+        return str(self._get(f"{self._api}WhoAmI")["OrganizationId"]).lower()
+
+    def highest_version(self) -> int:
+        url = self._url("opportunity", "versionnumber", orderby="versionnumber desc", top="1")
+        return max((int(row["versionnumber"]) for row in self._get(url)["value"]), default=0)
+
+    def changes(self, table: str, link: str | None) -> ChangePage:
+        found = self._table(table)
+        tracking = [] if link else ["odata.track-changes"]
+        url = self._own(link) if link else self._url(table, *found.tracked)
+        body = self._get(url, table=table, prefer=tracking, link=bool(link))
+        page = _change_page(body)
+        if page.next_link and page.next_link == link:
+            raise Unavailable(f"Dataverse's paging of {table} does not move on: the next link is the one just read")
+        if not page.next_link and not page.delta_link:
+            raise ConfigurationError(_untracked(table))
+        return page
+
+    def modified_since(self, table: str, since: datetime) -> Iterator[Sequence[str]]:
+        stamp = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return self._id_pages(table, filter=f"modifiedon ge {stamp}")
+
+    def ids(self, table: str) -> Iterator[Sequence[str]]:
+        return self._id_pages(table)
+
+    def rows(self, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:
+        key = self._table(table).key
+        found = self._by_chunk(table, ids, lambda chunk: within(key, chunk), key, *columns)
+        return {str(row[key]).lower(): row for row in found}
+
+    def connections(self, opportunities: Collection[str]) -> Mapping[str, Sequence[Connection]]:
+        """See `fold` for how the two rows of a pair become one; every id asked for is in the answer."""
+        rows = self._by_chunk("connection", opportunities, _either_end_among, *_PAIR)
+        pairs = fold(rows, self._clock.now())
+        by_opportunity: dict[str, list[Connection]] = {name.lower(): [] for name in opportunities}
+        for pair in pairs:
+            if pair.opportunity in by_opportunity:
+                by_opportunity[pair.opportunity].append(pair)
+        return by_opportunity
+
+    def connection_roles(self) -> Mapping[str, ConnectionRole]:
+        roles = {}
+        for page in self._pages(self._url("connectionrole", "name", "category"), "connectionrole"):
+            for row in page:
+                roles[str(row["connectionroleid"]).lower()] = ConnectionRole(str(row["name"]), row["category"])
+        return roles
+
+    def opportunities_of_contacts(self, contacts: Collection[str]) -> set[str]:
+        def customer_or_parent(chunk: Sequence[str]) -> str:
+            return f"{within('customerid', chunk)} or {within('parentcontactid', chunk)}"
+
+        rows = self._by_chunk("opportunity", contacts, customer_or_parent, "opportunityid")
+        return {str(row["opportunityid"]).lower() for row in rows} | self._connected(contacts, "id")
+
+    def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
+        return self._connected(roles, "roleid")
+
+    def labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
+        """An option without a label in *language* has the one that the organization's own language gives it."""
+        return self._labels.get((table, column, language), lambda: self._read_labels(table, column, language))
+
+    def columns(self, table: str) -> Mapping[str, str]:
+        """AttributeType by logical name, asked once an hour; `MultiSelectPicklist` where Dataverse says `Virtual`."""
+        return self._columns.get(table, lambda: self._read_columns(table))
+
+    # --- reads ------------------------------------------------------------------------------------------------
+
+    def _id_pages(self, table: str, **options: str) -> Iterator[Sequence[str]]:
+        key = self._table(table).key
+        for page in self._pages(self._url(table, key, **options), table):
+            yield [str(row[key]).lower() for row in page]
+
+    def _connected(self, ids: Collection[str], what: str) -> set[str]:
+        """Opportunities in a connection that has one of *ids* as record or role (*what*) at either end."""
+
+        def either(chunk: Sequence[str]) -> str:
+            named = " or ".join(within(f"record{end}{what}", chunk) for end in "12")
+            return f"({named}) and ({' or '.join(map(_is_opportunity, '12'))})"
+
+        rows = self._by_chunk("connection", ids, either, *_ENDS)
+        return {end for row in rows for end in _opportunity_ends(row)}
+
+    def _by_chunk(
+        self, table: str, ids: Collection[str], condition: Callable[[Sequence[str]], str], *columns: str
+    ) -> list[Row]:
+        """All rows that meet *condition*, asked for CHUNK ids at a time and side by side."""
+
+        def fetch(chunk: Sequence[str]) -> list[Row]:
+            url = self._url(table, *columns, filter=condition(chunk))
+            return [row for page in self._pages(url, table) for row in page]
+
+        return [row for rows in self._fan_out(fetch, list(_chunks(ids))) for row in rows]
+
+    def _pages(self, url: str, table: str) -> Iterator[list[Row]]:
+        """The rows of *url* and of all its next links, which are followed as they are."""
+        seen: set[str] = set()
+        link: str | None = url
+        while link:
+            if link in seen or len(seen) == MAX_PAGES:
+                raise Unavailable(f"Dataverse's paging of {table} does not move on: a next link came again")
+            seen.add(link)
+            body = self._get(link, table=table)
+            yield [_plain(row) for row in body["value"]]
+            link = self._own(body["@odata.nextLink"]) if "@odata.nextLink" in body else None
+
+    def _read_columns(self, table: str) -> Mapping[str, str]:
+        path = f"EntityDefinitions(LogicalName='{table}')/Attributes"
+        select = "LogicalName,AttributeType,AttributeTypeName"
+        body = self._get(f"{self._api}{path}?$select={select}", table=table)
+        return {item["LogicalName"]: _attribute_type(item) for item in body["value"]}
+
+    def _read_labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
+        kind = self.columns(table).get(column)
+        if kind is None:
+            raise ConfigurationError(_no_column(column, table))
+        if kind not in _CHOICES:
+            raise ConfigurationError(f"{table}.{column} has no labels (it is {kind}): correct sync.toml")
+        path = f"EntityDefinitions(LogicalName='{table}')/Attributes(LogicalName='{column}')"
+        cast = f"Microsoft.Dynamics.CRM.{_CHOICES[kind]}"
+        body = self._get(f"{self._api}{path}/{cast}?$select=LogicalName&$expand=OptionSet", table=table)
+        return {int(option["Value"]): _label(option["Label"], language) for option in _options(body["OptionSet"])}
+
+    def _table(self, name: str) -> Table:
+        return TABLES.get(name) or self._tables.get(name, lambda: self._read_table(name))
+
+    def _read_table(self, name: str) -> Table:
+        path = f"EntityDefinitions(LogicalName='{name}')?$select=EntitySetName,PrimaryIdAttribute"
+        body = self._get(f"{self._api}{path}", table=name)
+        return Table(body["EntitySetName"], body["PrimaryIdAttribute"])
+
+    # --- requests ---------------------------------------------------------------------------------------------
+
+    def _url(self, table: str, *columns: str, **options: str) -> str:
+        """The address of a query; *options* are OData's, without the dollar sign."""
+        query = {"select": ",".join(dict.fromkeys(columns)), **options}
+        parts = [f"${name}={quote(value, safe=_SAFE)}" for name, value in query.items()]
+        return f"{self._api}{self._table(table).path}?{'&'.join(parts)}"
+
+    def _own(self, link: str) -> str:
+        """*link* itself, if it leads to our organization: whoever gets the request gets the token (§1.1)."""
+        if _origin(link) != _origin(self._org):
+            raise ConfigurationError(
+                f"Dataverse sent a link to another address than DATAVERSE_URL ({urlsplit(link).hostname}); not followed"
+            )
+        return link
+
+    def _get(self, url: str, *, table: str = "", prefer: Sequence[str] = (), link: bool = False) -> Mapping[str, Any]:
+        headers = {**_HEADERS, "Prefer": ",".join([*prefer, f"odata.maxpagesize={self._page_size}"])}
+
+        def attempt() -> Mapping[str, Any]:
+            reply = self._signed(url, headers)
+            if not reply.ok:
+                raise self._explained(reply, table, link=link)
+            body = reply.json()
+            if not isinstance(body, dict):
+                raise Again(Unavailable("Dataverse answered with something that is no JSON"))
+            return body
+
+        return self._transport.repeat(attempt)
+
+    def _signed(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """One request, and after a 401 another with a new token, once (dataverse.md §1.1)."""
+        reply = self._send(url, headers, new=False)
+        return self._send(url, headers, new=True) if reply.status == 401 else reply
+
+    def _send(self, url: str, headers: Mapping[str, str], *, new: bool) -> Reply:
+        with self._token_lock:
+            token = self._tokens.token(new=new)
+        return self._transport.ask("GET", url, read_timeout=READ_TIMEOUT, auth=Bearer(token), headers=headers)
+
+    def _explained(self, reply: Reply, table: str, *, link: bool) -> SyncError | Again:
+        """The error for *reply*: by its code where Dataverse gave one, else by its status."""
+        code, message = _error_of(reply)
+        if _expired(reply, code, message):
+            return DeltaLinkExpired(f"the delta link of {table} has expired ({code or reply.status})")
+        if reply.status == 403:
+            return ConfigurationError(_forbidden(code, message))
+        if reply.status == 401:
+            return ConfigurationError(
+                "Dataverse refuses our token: check that DATAVERSE_URL is the environment's own address and that "
+                "the application belongs to its tenant"
+            )
+        if link and reply.status == 400 and code not in _UNTRACKED:
+            # Nobody can repair a link. Reading the table again gives a new one, or says what is wrong with it.
+            return DeltaLinkExpired(f"Dataverse does not accept the stored link of {table} ({code})")
+        if 400 <= reply.status < 500 and code in _BY_CODE:
+            return ConfigurationError(_BY_CODE[code](message, table))
+        return self._transport.refuse(reply, f"{table} {code} {message}" if code else "check DATAVERSE_URL")
+
+
+_SAFE = "(),'=$:/"
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme.lower(), parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())
+
+
+def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
+    distinct = list(dict.fromkeys(ids))
+    return (distinct[start : start + CHUNK] for start in range(0, len(distinct), CHUNK))
+
+
+def within(column: str, ids: Sequence[str]) -> str:
+    """The condition that *column* is one of *ids*; one condition of the 500, however many ids (§4)."""
+    values = ",".join(f'"{value}"' for value in ids)
+    return f"Microsoft.Dynamics.CRM.In(PropertyName='{column}',PropertyValues=[{values}])"
+
+
+def _is_opportunity(end: str) -> str:
+    return f"record{end}objecttypecode eq {OPPORTUNITY}"
+
+
+def _either_end_among(ids: Sequence[str]) -> str:
+    return " or ".join(f"({_is_opportunity(end)} and {within(f'record{end}id', ids)})" for end in "12")
+
+
+def _opportunity_ends(row: Row) -> list[str]:
+    return [
+        str(row[f"_record{end}id_value"]).lower()
+        for end in "12"
+        if row.get(f"record{end}objecttypecode") == OPPORTUNITY and row.get(f"_record{end}id_value")
+    ]
+
+
+# --- what comes back ------------------------------------------------------------------------------------------
+
+
+def _plain(row: Row) -> Row:
+    return {name: value for name, value in row.items() if "@" not in name}
+
+
+def _change_page(body: Mapping[str, Any]) -> ChangePage:
+    """A deletion is told by its context or reason, never by the missing key (dataverse.md §3.2)."""
+    rows, deleted = [], []
+    for row in body["value"]:
+        if "$deletedEntity" in str(row.get("@odata.context", "")) or "reason" in row:
+            deleted.append(str(row["id"]).lower())
+        else:
+            rows.append(_plain(row))
+    return ChangePage(rows, deleted, body.get("@odata.nextLink"), body.get("@odata.deltaLink"))
+
+
+def fold(rows: Iterable[Row], now: datetime) -> list[Connection]:
+    """Each pair once, in order of key, from rows of either orientation (dataverse.md §6.5).
+
+    Dataverse keeps two rows per connection. Where they differ, the row that starts at the opportunity decides
+    alone: it is the one that the opportunity's form shows under "Stakeholders" (§6.7), so Marketo shows what
+    people see there. The mirror counts only when that row was not read. A connection of two opportunities is no
+    stakeholder and is left out.
+    """
+    pairs: dict[tuple[str, str], tuple[bool, Connection]] = {}
+    for row in rows:
+        for mirrored, pair in _sides(row, now):
+            key = pair.opportunity, pair.key
+            if key not in pairs or (pairs[key][0] and not mirrored):
+                pairs[key] = mirrored, pair
+    return [pair for _, pair in sorted(pairs.values(), key=lambda kept: (kept[1].opportunity, kept[1].key))]
+
+
+def _sides(row: Row, now: datetime) -> Iterator[tuple[bool, Connection]]:
+    """The pair as (is it the mirror, pair), if exactly one end is an opportunity and the other end is known."""
+    types = row.get("record1objecttypecode"), row.get("record2objecttypecode")
+    if types.count(OPPORTUNITY) != 1 or None in types:
+        return
+    own, other = ("1", "2") if types[0] == OPPORTUNITY else ("2", "1")
+    if row.get("_record1id_value") and row.get("_record2id_value"):
+        yield own == "2", _connection(row, own, other, now)
+
+
+def _connection(row: Row, own: str, other: str, now: datetime) -> Connection:
+    ids = [str(row[name]).lower() for name in ("connectionid", "_relatedconnectionid_value") if row.get(name)]
+    role = row.get(f"_record{other}roleid_value")
+    return Connection(
+        key=min(ids),
+        opportunity=str(row[f"_record{own}id_value"]).lower(),
+        other=str(row[f"_record{other}id_value"]).lower(),
+        other_type=int(row[f"record{other}objecttypecode"]),
+        role=str(role).lower() if role else None,
+        created=str(row.get("createdon") or ""),
+        active=_active(row, now),
+    )
+
+
+def _active(row: Row, now: datetime) -> bool:
+    start, end = row.get("effectivestart"), row.get("effectiveend")
+    begun = not start or datetime.fromisoformat(start) <= now
+    return row.get("statecode", 0) == 0 and begun and (not end or datetime.fromisoformat(end) > now)
+
+
+def _attribute_type(item: Mapping[str, Any]) -> str:
+    """Several types hide behind `Virtual`; their own name tells them apart."""
+    kind = str(item.get("AttributeType") or "")
+    name = str((item.get("AttributeTypeName") or {}).get("Value") or "")
+    return name.removesuffix("Type") if kind == "Virtual" and name.startswith("MultiSelect") else kind
+
+
+def _options(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The options of a choice, or the two of a yes/no column."""
+    return list(found.get("Options") or [found[name] for name in ("TrueOption", "FalseOption") if name in found])
+
+
+def _label(label: Mapping[str, Any], language: int) -> str:
+    own = label.get("UserLocalizedLabel") or {}
+    texts = {each["LanguageCode"]: each["Label"] for each in label.get("LocalizedLabels") or []}
+    return str(texts.get(language, own.get("Label", "")))
+
+
+# --- what goes wrong ------------------------------------------------------------------------------------------
+
+
+def _error_of(reply: Reply) -> tuple[str, str]:
+    body = reply.json()
+    error = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return "", ""
+    return str(error.get("code", "")), str(error.get("message", ""))
+
+
+def _expired(reply: Reply, code: str, message: str) -> bool:
+    """Any 4xx will do: no source tells the status (dataverse.md §3.5)."""
+    told = code.lower() == "0x80044352" or "full sync" in message.lower()
+    return reply.status == 410 or (400 <= reply.status < 500 and told)
+
+
+def _forbidden(code: str, message: str) -> str:
+    """Which of the three kinds of 403 it is (dataverse.md §1.2, §1.4, §8)."""
+    if code.lower() == "0x80072560":
+        return (
+            "Dataverse does not know us: create an application user for DATAVERSE_CLIENT_ID (Power Platform admin "
+            "center > Environment > Settings > Application users)"
+        )
+    if found := re.search(r"prv([A-Z][a-z]+)(\w+)", message):
+        verb, table = found.groups()
+        return (
+            f"give the application user organization-level {verb} on {table.lower()} ({found[0]}) in its security role"
+        )
+    if not code:
+        return "DATAVERSE_URL is not the address of a Dataverse environment (it answered 403 without saying why)"
+    return f"Dataverse denies access ({code}): enable the application user and give it its security role again"
+
+
+def _untracked(table: str) -> str:
+    return (
+        f"change tracking is off for {table}: switch it on in make.powerapps.com > Tables > {table} > Properties > "
+        "Advanced options > Track changes (it cannot be switched off again)"
+    )
+
+
+def _no_column(column: str, table: str) -> str:
+    return f"Dataverse's {table} has no column {column}: correct it in sync.toml"
+
+
+def _unknown_column(message: str, table: str) -> str:
+    name = re.search(r"property named '([^']+)'", message)
+    return _no_column(name[1], table) if name else f"Dataverse does not understand the query: {readable(message)}"
+
+
+_UNTRACKED = ("0x80072491", "0x80072492")
+
+_BY_CODE: Mapping[str, Callable[[str, str], str]] = {
+    "0x80060888": _unknown_column,
+    **{code: lambda message, table: _untracked(table) for code in _UNTRACKED},
+    "0x8006088a": lambda message, table: f"Dataverse has no table {table}: check DATAVERSE_URL and sync.toml",
+}
+"""Codes that a person has to act on, whatever their status (dataverse.md §8)."""

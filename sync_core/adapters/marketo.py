@@ -1,0 +1,400 @@
+"""Port `Marketo` over the REST API. HTTP 200 means nothing there: every envelope and every record is read.
+
+Each HTTP attempt spends one call of the `Limiter`. Writes are idempotent (marketo.md §3.0), so short repetitions
+in the process are allowed; whoever called is told when one of the attempts got no answer, as it may still be
+applied (design.md §2.4).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from random import random as chance
+from typing import Any
+from urllib.parse import urlencode
+
+from sync_core.adapters.limiter import next_reset
+from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport
+from sync_core.errors import (
+    ConfigurationError,
+    RetryLater,
+    SplitBatch,
+    SyncError,
+    Throttled,
+    Unavailable,
+)
+from sync_core.model import Answer, Answers, Lead, MarketoField, MarketoObject, Role
+from sync_core.ports import Clock, Limiter
+from sync_core.rules.batches import encode
+from sync_core.rules.verdicts import all_refused, failure, reason
+from sync_core.settings import Settings
+
+WRITE_TIMEOUT, QUERY_TIMEOUT, LEAD_TIMEOUT = 75.0, 45.0, 105.0
+"""Seconds; each more than Marketo's own, so that Marketo speaks first (marketo.md §2)."""
+
+HOLD = 30.0
+"""Seconds that a concurrency slot outlives the client's patience: connecting, and Marketo finishing unheard."""
+
+PAGE = 300
+LONG_QUERY = 6_000
+"""Bytes of query string; the limit is 8 KB for the whole URI (marketo.md §2)."""
+MAX_GET_VALUES = 200
+MAX_PAGES = 1_000
+
+STOP = timedelta(minutes=5)
+"""How long nobody calls after 603 or 1018; then one call probes whether it has been put right."""
+PAUSES: Mapping[str, timedelta] = {"606": timedelta(seconds=20), "615": timedelta(seconds=3)}
+
+WRITE_REPEATS = 30.0
+"""Seconds after the first attempt in which a write may be repeated here. Short, because no write may start late
+in the message's lease (design.md §2.4): one that timed out goes back to the queue instead."""
+
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+_JSON = {"Content-Type": "application/json"}
+_REFUSED_TOKENS = {"601", "602"}
+_STOPS = {"603", "1018"}
+_LONG_WAITS = {"614"}  # a whole subscription that can't be reached does not come back in seconds
+
+_log = logging.getLogger(__name__)
+
+_Envelope = Mapping[str, Any]
+_Item = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """*path* below `/rest/v1/`, with its query; *timeout* in seconds."""
+
+    method: str
+    path: str
+    timeout: float
+    data: bytes | None = None
+    headers: Mapping[str, str] | None = None
+    write: bool = False
+
+    @property
+    def resource(self) -> str:
+        """For logs: without the query, which may hold addresses."""
+        return self.path.partition("?")[0]
+
+
+class MarketoTokens:
+    """The access token everybody with our client id shares, by the rules of marketo.md §1.3."""
+
+    MARGIN = 60.0
+    BARELY = 5.0
+
+    def __init__(self, transport: Transport, settings: Settings, clock: Clock) -> None:
+        self._transport = transport
+        self._settings = settings
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._token = ""
+        self._until = 0.0
+
+    def get(self) -> str:
+        """A token with some life left; one thread asks, the others wait for it."""
+        with self._lock:
+            if not self._token or self._clock.monotonic() >= self._until:
+                self._refresh()
+            return self._token
+
+    def drop(self, token: str) -> None:
+        """Forget *token*, unless another thread has replaced it already."""
+        with self._lock:
+            if token == self._token:
+                self._token = ""
+
+    def _refresh(self) -> None:
+        """Inside the margin Marketo gives the old token again: use it for half its rest, or sleep it out."""
+        for _ in range(3):
+            token, seconds = self._transport.repeat(self._ask)
+            if seconds > self.BARELY:
+                self._token = token
+                self._until = self._clock.monotonic() + seconds - min(self.MARGIN, seconds / 2)
+                return
+            self._clock.sleep(seconds + 1)
+        raise Unavailable("Marketo identity keeps handing out a token that is about to expire")
+
+    def _ask(self) -> tuple[str, float]:
+        """The form body keeps the secret out of URLs; identity calls are not counted (marketo.md §1.2)."""
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._settings.marketo_client_id,
+            "client_secret": self._settings.marketo_client_secret,
+        }
+        url = f"{self._settings.marketo_url}/identity/oauth/token"
+        reply = self._transport.ask("POST", url, read_timeout=30.0, headers=_FORM, data=urlencode(form).encode())
+        body = reply.json()
+        if reply.status == 401 or (isinstance(body, dict) and "error" in body and reply.status < 500):
+            raise ConfigurationError(
+                "Marketo does not accept MARKETO_CLIENT_ID and MARKETO_CLIENT_SECRET; copy both again "
+                "from Admin > LaunchPoint > View Details of the custom service"
+            )
+        if not reply.ok:
+            raise self._transport.refuse(reply, _wrong_url(reply))
+        if not isinstance(body, dict) or "access_token" not in body:
+            raise Again(Unavailable("Marketo identity answered without a token"))
+        return str(body["access_token"]), float(body.get("expires_in", 0))
+
+
+class MarketoClient:
+    """Port `Marketo`."""
+
+    def __init__(
+        self, settings: Settings, clock: Clock, limiter: Limiter, *, random: Callable[[], float] = chance
+    ) -> None:
+        self._url = f"{settings.marketo_url}/rest/v1/"
+        self._clock = clock
+        self._limiter = limiter
+        self._random = random
+        self._transport = Transport("Marketo", clock, random=random)
+        self._tokens = MarketoTokens(self._transport, settings, clock)
+        self._fields: Memo[Mapping[str, MarketoField]] = Memo(clock, 86_400)
+
+    # --- the port ---------------------------------------------------------------------------------------------
+
+    def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
+        """Fields by name, asked once a day (marketo.md §6.33)."""
+        return self._fields.get(kind, lambda: self._describe(kind))
+
+    def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]]) -> Answers:
+        """One `createOrUpdate`, keyed by Marketo's default: the external id, for a person the e-mail address."""
+        timeout = LEAD_TIMEOUT if kind is MarketoObject.LEAD else WRITE_TIMEOUT
+        return self._write(f"{kind}.json", {"action": "createOrUpdate", "input": records}, timeout)
+
+    def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]]) -> Answers:
+        return self._write(f"{kind}/delete.json", {"deleteBy": "dedupeFields", "input": keys}, WRITE_TIMEOUT)
+
+    def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
+        """Raises ValueError for a value with a comma: it would be read as two (callers exclude those)."""
+        if any("," in value for value in values):
+            raise ValueError("a filter value with a comma is read as two values")
+        items = self._query(MarketoObject.LEAD, filter_type, values, ["id", "updatedAt", filter_type], LEAD_TIMEOUT)
+        return [lead for lead in (_lead(item, filter_type) for item in items) if lead.value]
+
+    def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
+        fields = ["externalOpportunityId", "leadId", "role", "isPrimary", "externalCreatedDate"]
+        found: dict[str, list[Role]] = {}
+        for item in self._query(MarketoObject.ROLE, "externalOpportunityId", external_ids, fields, QUERY_TIMEOUT):
+            found.setdefault(str(item["externalOpportunityId"]), []).append(_role(item))
+        return found
+
+    # --- requests ---------------------------------------------------------------------------------------------
+
+    def _describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
+        path = f"{kind}/{'describe2' if kind is MarketoObject.LEAD else 'describe'}.json"
+        result = _items(self._read(_Request("GET", path, QUERY_TIMEOUT)))
+        fields = [_field(item) for item in (result[0].get("fields", []) if result else [])]
+        if not fields:
+            raise Unavailable(f"Marketo described no fields of {kind}")
+        return {field.name: field for field in fields}
+
+    def _query(
+        self, kind: MarketoObject, filter_type: str, values: Sequence[str], fields: Sequence[str], timeout: float
+    ) -> Iterator[_Item]:
+        """All items whose *filter_type* is one of *values*."""
+        if len(values) > PAGE:
+            raise ValueError(f"Marketo takes {PAGE} filter values, not {len(values)}")
+        query = {
+            "filterType": filter_type,
+            "filterValues": ",".join(values),
+            "fields": ",".join(dict.fromkeys(fields)),
+            "batchSize": str(PAGE),
+        }
+        return self._pages(f"{kind}.json", query, timeout) if values else iter(())
+
+    def _pages(self, path: str, query: Mapping[str, str], timeout: float) -> Iterator[_Item]:
+        """Page after page, with all of the query each time (marketo.md §5.3)."""
+        seen = {""}
+        page = self._read(_question(path, query, timeout))
+        yield from _items(page)
+        while token := _next(page):
+            if token in seen:
+                raise Unavailable(f"Marketo's paging of {path} does not move on")
+            seen.add(token)
+            page = self._read(_question(path, {**query, "nextPageToken": token}, timeout))
+            yield from _items(page)
+
+    def _read(self, request: _Request) -> _Envelope:
+        return self._transport.repeat(lambda: self._signed(request))
+
+    def _write(self, path: str, body: Mapping[str, Any], timeout: float) -> Answers:
+        """One write call; once an attempt got no answer, every outcome says so."""
+        request = _Request("POST", path, timeout, encode(body), _JSON, write=True)
+        unanswered = False
+
+        def attempt() -> _Envelope:
+            nonlocal unanswered
+            try:
+                return self._signed(request)
+            except Again as again:
+                unanswered = unanswered or again.unanswered
+                raise
+
+        try:
+            answers = _answers(self._transport.repeat(attempt, seconds=WRITE_REPEATS), len(body["input"]))
+            self._refuse_systemic(answers)
+        except SyncError as error:
+            raise (_still_unanswered(error) if unanswered else error) from None
+        return Answers(answers, unanswered)
+
+    def _refuse_systemic(self, answers: Sequence[Answer]) -> None:
+        """The same complaint from every record is no record's fault (design.md §6)."""
+        if code := all_refused(answers):
+            self._fields.forget()
+            error = failure([(code, answers[0].message)], write=True, seconds_to_reset=0)
+            self._tell_others(code, error)
+            raise error
+
+    def _signed(self, request: _Request) -> _Envelope:
+        """One attempt; after 601 or 602 another with a new token, once (marketo.md §1.3)."""
+        envelope = self._exchange(request)
+        if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
+            envelope = self._exchange(request)
+        errors = _errors(envelope)
+        if not errors or (not request.write and all(code == "702" for code, _ in errors)):
+            return envelope
+        raise self._refused(errors, request)
+
+    def _exchange(self, request: _Request) -> _Envelope:
+        """One HTTP request inside one call of the limiter; a token it shows to be dead is dropped."""
+        token = self._tokens.get()
+        try:
+            with self._limiter.call(hold=request.timeout + HOLD):
+                reply = self._transport.send(
+                    request.method,
+                    self._url + request.path,
+                    read_timeout=request.timeout,
+                    auth=Bearer(token),
+                    headers=request.headers,
+                    data=request.data,
+                )
+        except Unavailable as error:
+            error.unanswered = error.unanswered and request.write
+            raise Again(error) from None
+        envelope = self._envelope(reply, request)
+        if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
+            self._tokens.drop(token)
+        return envelope
+
+    def _envelope(self, reply: Reply, request: _Request) -> _Envelope:
+        """The JSON object of *reply*; anything else says nothing about the request."""
+        if not reply.ok:
+            error = self._transport.refuse(reply, _wrong_url(reply), write=request.write)
+            if isinstance(error, Throttled) or (isinstance(error, Again) and isinstance(error.error, Throttled)):
+                self._limiter.pause(until=self._clock.now() + PAUSES["606"], reason="HTTP 429")
+            raise error
+        body = reply.json()
+        if not isinstance(body, dict) or not isinstance(body.get("success"), bool):
+            text = f"Marketo answered {request.method} {request.resource} with something that is no answer"
+            raise Again(Unavailable(text, unanswered=request.write))
+        _log.debug("marketo.answered %s %s %s", request.method, request.resource, body.get("requestId"))
+        return body
+
+    def _refused(self, errors: Sequence[tuple[str, str]], request: _Request) -> SyncError | Again:
+        """What to raise for a refused answer, after the others were told to hold back where that is needed."""
+        now = self._clock.now()
+        error = failure(errors, write=request.write, seconds_to_reset=(next_reset(now) - now).total_seconds())
+        for code, _ in errors:
+            self._tell_others(code, error)
+        _log.info("marketo.refused %s %s %s", request.method, request.resource, [code for code, _ in errors])
+        if isinstance(error, Throttled | Unavailable) and not any(code in _LONG_WAITS for code, _ in errors):
+            return Again(error)
+        return error
+
+    def _tell_others(self, code: str, error: SyncError) -> None:
+        """Pause everybody's calls where *code* concerns them all."""
+        now = self._clock.now()
+        if code == "607":
+            self._limiter.pause(until=next_reset(now), reason=str(error), quota=True)
+        elif code in _STOPS:
+            self._limiter.pause(until=now + STOP, reason=str(error), stop=True)
+        elif code in PAUSES:
+            self._limiter.pause(until=now + PAUSES[code] * (1 + self._random() / 4), reason=str(error))
+
+
+def _question(path: str, query: Mapping[str, str], timeout: float) -> _Request:
+    """Long queries go as a form, since a URI may have 8 KB only (marketo.md §5.2)."""
+    encoded = urlencode(query)
+    if len(encoded) > LONG_QUERY or query["filterValues"].count(",") >= MAX_GET_VALUES:
+        return _Request("POST", f"{path}?_method=GET", timeout, encoded.encode(), _FORM)
+    return _Request("GET", f"{path}?{encoded}", timeout)
+
+
+def _errors(envelope: _Envelope) -> list[tuple[str, str]]:
+    """(code, text) of a refused answer; empty for a good one. Codes come as numbers too (marketo.md §4)."""
+    if envelope["success"]:
+        return []
+    return _pairs(envelope.get("errors")) or [("", "no error given")]
+
+
+def _pairs(found: object) -> list[tuple[str, str]]:
+    entries = found if isinstance(found, list) else []
+    return [(str(entry.get("code", "")), str(entry.get("message", ""))) for entry in entries if isinstance(entry, dict)]
+
+
+def _items(envelope: _Envelope) -> list[_Item]:
+    """`result`, which pages of people may lack (marketo.md §3.6)."""
+    return [item for item in envelope.get("result") or [] if isinstance(item, dict)]
+
+
+def _next(envelope: _Envelope) -> str:
+    """The token of the next page; `moreResult: false` ends the paging even if there is one (marketo.md §5.3)."""
+    more, token = envelope.get("moreResult"), envelope.get("nextPageToken")
+    if more and not token:
+        raise Unavailable("Marketo announced another page without saying where")
+    return str(token) if token and more is not False else ""
+
+
+def _answers(envelope: _Envelope, expected: int) -> list[Answer]:
+    """One answer per record in input order; any other number of them is no answer."""
+    items = sorted(_items(envelope), key=lambda item: item.get("seq", 0))
+    if len(items) != expected:
+        raise Unavailable(f"Marketo answered for {len(items)} records instead of {expected}", unanswered=True)
+    return [_answer(item) for item in items]
+
+
+def _answer(item: _Item) -> Answer:
+    status = str(item.get("status", ""))
+    if status != "skipped":
+        return Answer(status)
+    return Answer(status, *reason(_pairs(item.get("reasons"))))
+
+
+def _still_unanswered(error: SyncError) -> SyncError:
+    """*error* of the last attempt, remembering that an earlier one may still be applied."""
+    if isinstance(error, SplitBatch):
+        return SplitBatch(error.code, error.message, unanswered=True)
+    delay = error.delay if isinstance(error, RetryLater) else 60.0
+    return Unavailable(f"{error}; an earlier attempt got no answer", delay=delay, unanswered=True)
+
+
+def _wrong_url(reply: Reply) -> str:
+    """A path outside the gateway is answered 403 with a page, which looks like missing rights (marketo.md §1.1)."""
+    return "" if reply.status >= 500 or reply.status == 429 else "check MARKETO_URL"
+
+
+def _lead(item: _Item, filter_type: str) -> Lead:
+    """Answers spell field names in their own way (marketo.md §3.0)."""
+    values = {name.casefold(): value for name, value in item.items()}
+    value = values.get(filter_type.casefold())
+    return Lead(int(item["id"]), "" if value is None else str(value).lower(), str(item.get("updatedAt") or ""))
+
+
+def _role(item: _Item) -> Role:
+    created = str(item.get("externalCreatedDate") or "")
+    return Role(int(item["leadId"]), str(item["role"]), bool(item.get("isPrimary")), created)
+
+
+def _field(item: _Item) -> MarketoField:
+    length = item.get("length")
+    return MarketoField(
+        str(item["name"]),
+        str(item.get("dataType", "")),
+        length if isinstance(length, int) else None,
+        item.get("updateable") is not False,
+    )
