@@ -7,18 +7,44 @@ Every error names the line and the key.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sync_core.errors import ConfigurationError
 
+COLUMN = r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$"
+CURRENCY = r"^(base|transaction|[A-Z]{3})$"
+PREFIX = r"^[A-Za-z0-9._:-]*$"  # a comma would split Marketo's filter values
+NOT_BLANK = r"\S"
+OWN_FIELDS = ("externalOpportunityId", "externalCompanyId")
+
 Scalar = str | int | float | bool
-ColumnName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$")]
-Percent = Annotated[float, Field(gt=0, le=1)]
+ColumnName = Annotated[str, Field(pattern=COLUMN)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _in_any_order(items: list[Any]) -> list[Any]:
+    """Sorted, for a list whose order means nothing: the version of the mapping then doesn't change with it."""
+    return sorted(items, key=repr)
+
+
+Numbers = Annotated[list[int], AfterValidator(_in_any_order)]
+Names = Annotated[list[str], AfterValidator(_in_any_order)]
+Choices = Annotated[list[Scalar], Field(min_length=1), AfterValidator(_in_any_order)]
+
+
+def case_of(value: Any) -> str | None:
+    """The key of `is = { … }` that *value* selects: TOML writes yes/no as true and false; no value selects none."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value is None else str(value)
 
 
 class _Strict(BaseModel):
@@ -31,12 +57,18 @@ class Column(_Strict):
     column: ColumnName
     default: Scalar | None = None
     too_long: Literal["cut", "reject"] = "cut"
-    currency: Annotated[str, Field(pattern=r"^(base|transaction|[A-Z]{3})$")] | None = None
+    currency: Annotated[str, Field(pattern=CURRENCY)] | None = None
     form: Literal["label", "value", "id", "name"] = Field(default="value", alias="as")
     language: int = 1033
     join: str | None = None
     equals: Scalar | None = None
-    among: list[Scalar] | None = Field(default=None, alias="in")
+    among: Choices | None = Field(default=None, alias="in")
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Column:
+        if self.equals is not None and self.among is not None:
+            raise PydanticCustomError("both", "has both equals and in; only one of them can hold")
+        return self
 
 
 class FirstOf(_Strict):
@@ -49,9 +81,9 @@ class Switch(_Strict):
     """`{ when = column, is = { value = column }, else = column }`."""
 
     when: ColumnName
-    cases: dict[str, str] = Field(alias="is")
+    cases: Annotated[dict[str, str], Field(min_length=1)] = Field(alias="is")
     otherwise: str | None = Field(default=None, alias="else")
-    currency: str | None = None
+    currency: Annotated[str, Field(pattern=CURRENCY)] | None = None
 
 
 class Constant(_Strict):
@@ -87,7 +119,7 @@ Source = Annotated[
 
 class Key(_Strict):
     column: ColumnName
-    prefix: Annotated[str, Field(max_length=14)] = ""
+    prefix: Annotated[str, Field(max_length=14, pattern=PREFIX)] = ""
 
     def external(self, guid: str) -> str:
         """The Marketo key of a Dataverse id: prefix, then the GUID in lower case (at most 50 characters)."""
@@ -98,11 +130,17 @@ class Rule(_Strict):
     """One condition of `only` or `[[filter.rule]]`."""
 
     column: ColumnName
-    among: list[Scalar] | None = Field(default=None, alias="in")
-    not_in: list[Scalar] | None = None
+    among: Choices | None = Field(default=None, alias="in")
+    not_in: Choices | None = None
     equals: Scalar | None = None
     since: str | None = None
     null: bool | None = None
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Rule:
+        if self.model_fields_set <= {"column"}:
+            raise PydanticCustomError("no_condition", "needs one of in, not_in, equals, since, null")
+        return self
 
 
 class _Fields(_Strict):
@@ -113,9 +151,11 @@ class _Fields(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _gather(cls, value: Any) -> Any:
-        if not isinstance(value, dict) or "fields" in value:
+        if not isinstance(value, dict):
             return value
-        own = cls.model_fields.keys()
+        own = cls.model_fields.keys() - {"fields"}
+        if mapped := [name for name in OWN_FIELDS if name in value]:
+            raise PydanticCustomError("own_field", f"the sync fills {mapped[0]} itself; set key instead")
         named = {name: item for name, item in value.items() if name in own}
         rest = {name: item for name, item in value.items() if name not in own}
         return named | {"fields": {n: {"column": s} if isinstance(s, str) else s for n, s in rest.items()}}
@@ -145,26 +185,28 @@ class People(_Strict):
     recheck_calls: Annotated[int, Field(ge=0)] = 100
 
 
-RoleText = Annotated[str, Field(min_length=1, max_length=50, pattern=r"\S")]
+RoleText = Annotated[str, Field(max_length=50, pattern=NOT_BLANK)]
 
 
 class RoleSwitch(_Strict):
+    """The customer's role by a choice of the opportunity: `{ when = column, is = { 2 = text }, else = text }`."""
+
     when: ColumnName
-    cases: dict[str, RoleText] = Field(alias="is")
+    cases: Annotated[dict[str, RoleText], Field(min_length=1)] = Field(alias="is")
     otherwise: RoleText = Field(alias="else")
 
     def text(self, row: Mapping[str, Any]) -> str:
-        return self.cases.get(str(row.get(self.when)), self.otherwise)
+        return self.cases.get(case_of(row.get(self.when)) or "", self.otherwise)
 
 
 class Stakeholders(_Strict):
-    categories: list[int] = [1000]
+    categories: Numbers = [1000]
     without_role: bool = False
     default_role: RoleText = "Stakeholder"
     customer: Literal["account", "account+contact"] = "account"
     customer_role: RoleText | RoleSwitch = "Primary Contact"
-    primary_roles: list[str] = []
-    exclude: list[str] = []
+    primary_roles: Names = []
+    exclude: Names = []
     ownership: Literal["ours", "all"] = "ours"
     rename: dict[str, RoleText] = {}
 
@@ -183,7 +225,7 @@ class Removals(_Strict):
     policy: Literal["delete", "keep", "flag"] = "delete"
     flag: dict[str, Scalar] = {}
     max_count: Annotated[int, Field(ge=0)] = 100
-    max_share: Percent = 0.01
+    max_share: Share = 0.01
 
     def limit(self, known: int) -> int:
         """How many removals within 24 h pass without approval: both limits must be exceeded to hold them."""
@@ -200,7 +242,7 @@ class History(_Strict):
 
 
 class SyncConfig(_Strict):
-    """The whole file; `version` changes with anything that can change what is posted or removed."""
+    """The whole file."""
 
     opportunity: OpportunityMap
     company: CompanyMap = CompanyMap()
@@ -214,20 +256,25 @@ class SyncConfig(_Strict):
 
     @property
     def version(self) -> str:
-        parts = (self.opportunity, self.company, self.stakeholders, self.owner, self.filter)
-        text = "\n".join(part.model_dump_json() for part in parts)
+        """Changes with anything that can change what is posted; not with order, comments or defaults written out."""
+        parts = {"opportunity", "company", "people", "stakeholders", "owner", "filter"}
+        content = self.model_dump(mode="json", include=parts, exclude_defaults=True)
+        for name in ("cache_hours", "recheck_calls"):
+            content.get("people", {}).pop(name, None)
+        text = json.dumps({name: part for name, part in content.items() if part}, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def parse(text: str, *, name: str = "sync.toml") -> SyncConfig:
     """The configuration in *text*; ConfigurationError lists every wrong line and key of it."""
+    text = text.removeprefix("\ufeff")  # some editors on Windows begin a file with a byte order mark
     try:
-        config = SyncConfig.model_validate(tomllib.loads(text))
+        data = tomllib.loads(text)
+        config = SyncConfig.model_validate(data)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{name} is not valid TOML: {error}") from None
+        raise ConfigurationError(_no_toml(text, name, str(error))) from None
     except ValidationError as error:
-        problems = [_problem(text, name, item["loc"], item["msg"]) for item in error.errors()]
-        raise ConfigurationError("; ".join(problems)) from None
+        raise ConfigurationError("; ".join(_problems(text, name, data, error.errors()))) from None
     if missing := [_problem(text, name, path, f"{what} is not built yet") for path, what in _not_built(config)]:
         raise ConfigurationError("; ".join(missing))
     return config
@@ -241,22 +288,31 @@ def _not_built(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]
         for field, source in table.fields.items():
             for what in _unbuilt_source(source):
                 yield (section, field), what
+            if section == "company" and isinstance(source, Column) and source.form == "label":
+                yield (section, field), "a label in [company]"
+    role = config.stakeholders.customer_role
     switches = (
         (("company", "only"), bool(config.company.only), "a filter on companies"),
         (("people", "match"), len(config.people.match) > 1, "more than one match rule"),
+        (("people", "match"), any("." in match.dataverse for match in config.people.match), ONE_HOP),
         (("people", "several"), config.people.several == "park", "several = park"),
         (("people", "when_missing"), config.people.when_missing == "create", "creating people"),
         (("people", "link_company"), config.people.link_company != "never", "linking people to companies"),
         (("people", "partition"), bool(config.people.partition), "a lead partition"),
+        (("stakeholders", "customer_role"), isinstance(role, RoleSwitch) and "." in role.when, ONE_HOP),
         (("owner", "salesperson"), config.owner.salesperson, "sales persons"),
         (("owner", "team"), config.owner.team != "none", "owner teams"),
         (("filter", "rule"), bool(config.filter.rule), "a filter"),
         (("filter", "when_leaving"), config.filter.when_leaving != "keep", "when_leaving other than keep"),
         (("removals", "policy"), config.removals.policy != "delete", "a removal policy other than delete"),
+        (("removals", "flag"), bool(config.removals.flag), "flagging what was removed"),
         (("sync", "apply_mapping"), config.sync.apply_mapping != "auto", "apply_mapping = manual"),
         (("history", "values"), config.history.values, "the history of values"),
     )
     yield from ((path, what) for path, wanted, what in switches if wanted)
+
+
+ONE_HOP = "a column one hop away"
 
 
 def _unbuilt_source(source: Column | FirstOf | Switch | Constant | Product) -> Iterator[str]:
@@ -264,32 +320,142 @@ def _unbuilt_source(source: Column | FirstOf | Switch | Constant | Product) -> I
         yield "when / is / else"
     if isinstance(source, Product):
         yield "product"
+    if isinstance(source, FirstOf) and any("." in column for column in source.first_of):
+        yield ONE_HOP
     if isinstance(source, Column):
         if "." in source.column:
-            yield "a column one hop away"
+            yield ONE_HOP
         if source.currency not in (None, "base"):
             yield f"currency = {source.currency}"
         if source.form in ("id", "name") or source.join is not None:
             yield "lookup names and multi-select choices"
 
 
+# --- what is wrong, in words ----------------------------------------------------------------------------------
+
+
+def _no_toml(text: str, name: str, message: str) -> str:
+    """Python's message with the two most common mistakes in plain words; without a line it means the file's end."""
+    what, _, place = message.partition(" (at ")
+    line = int(number[0]) if (number := re.search(r"\d+", place)) else len(text.splitlines())
+    if what == "Cannot overwrite a value":
+        what = "the same key stands in this table twice"
+    elif what.startswith("Cannot declare"):
+        what = "the same table stands in the file twice"
+    key = re.match(r"\s*([\w.-]+)\s*=", text.splitlines()[line - 1])
+    return f"{name} line {line}{f', {key[1]}' if key else ''}: not valid TOML: {what[:1].lower()}{what[1:]}"
+
+
+def _problems(text: str, name: str, data: Any, errors: Iterable[ErrorDetails]) -> list[str]:
+    """One sentence per wrong key: what each member of a union would have taken is joined."""
+    found: dict[tuple[str | int, ...], list[str]] = {}
+    for error in errors:
+        path = _written(data, error)
+        found.setdefault(path, []).append(_in_words(error, path))
+    # A table whose keys were looked at is no wrong kind of value, whatever else could have stood there.
+    looked_into = {path[:end] for path in found for end in range(1, len(path))}
+    kept = [path for path in found if path not in looked_into or not found[path][0].startswith("must be a ")]
+    kept.sort(key=lambda path: _line(text, path) or 0)
+    return [_problem(text, name, path, _joined(found[path])) for path in kept]
+
+
+def _written(data: Any, error: ErrorDetails) -> tuple[str | int, ...]:
+    """The keys as they stand in the file: without the names of our own models that pydantic puts between them."""
+    path = list(error["loc"])
+    if path[1:2] == ["fields"] and path[3:4] and path[3] in _KINDS:
+        del path[3]  # which kind of source was taken
+    written: list[str | int] = []
+    for number, part in enumerate(path):
+        if isinstance(data, Mapping) and part in data:
+            data = data[str(part)]
+        elif isinstance(data, list) and isinstance(part, int):
+            data = data[part]
+        elif error["type"] != "missing" or number < len(path) - 1:
+            continue
+        written.append(part)
+    return tuple(written)
+
+
+def _joined(messages: list[str]) -> str:
+    """`must be a text` and `must be a whole number`: `must be a text or a whole number`."""
+    must = "must be "
+    kinds = [message.removeprefix(must) for message in dict.fromkeys(messages) if message.startswith(must)]
+    rest = [message for message in dict.fromkeys(messages) if not message.startswith(must)]
+    return "; ".join(rest or [must + " or ".join(kinds)])
+
+
+def _in_words(error: ErrorDetails, path: tuple[str | int, ...]) -> str:
+    kind, limits = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown(path, error["input"])
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS[limits["pattern"]]
+    words = _WORDS.get(kind)
+    return words.format(**limits) if words else error["msg"]
+
+
+def _unknown(path: tuple[str | int, ...], value: Any) -> str:
+    if len(path) > 1:
+        return "unknown key"
+    known = list(SyncConfig.model_fields)
+    near = get_close_matches(str(path[0]), known, 1)
+    what = "unknown table" if isinstance(value, (dict, list)) else "unknown key outside of any table"
+    return f"{what}; did you mean [{near[0]}]?" if near else f"{what}; the tables are {', '.join(known)}"
+
+
+_WORDS = {
+    "missing": "is missing",
+    "string_type": "must be a text in quotes",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list in [ ]",
+    "dict_type": "must be a table in {{ }}",
+    "model_type": "must be a table in {{ }}",
+    "model_attributes_type": "must be a table in {{ }}",
+    "literal_error": "must be {expected}",
+    "string_too_long": "must be at most {max_length} characters long",
+    "too_short": "must have {min_length} or more entries",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+_PATTERNS = {
+    COLUMN: "must be the logical name of a Dataverse column: lower-case letters, digits and _",
+    CURRENCY: "must be base, transaction or an ISO code such as EUR",
+    PREFIX: "must consist of letters, digits and . _ : -",
+    NOT_BLANK: "must not be blank",
+}
+
+
 def _problem(text: str, name: str, path: tuple[str | int, ...], message: str) -> str:
     """`sync.toml line 7, opportunity.amount.currency: …`; the line of the deepest key that can be found."""
-    keys = [str(part) for part in path if part != "fields" and not (part in _KINDS and part != path[-1])]
-    where = f" line {line}" if (line := _line(text, keys)) else ""
-    return f"{name}{where}, {'.'.join(keys)}: {message[0].lower()}{message[1:]}"
+    where = f" line {line}" if (line := _line(text, path)) else ""
+    keys = "".join(f" (entry {part + 1})" if isinstance(part, int) else f".{part}" for part in path)
+    return f"{name}{where}, {keys[1:]}: {message}"
 
 
-def _line(text: str, keys: list[str]) -> int | None:
-    """The line of `key` under `[section]`, else of the section's header; TOML readers keep no positions."""
-    section, best = "", None
+def _line(text: str, path: tuple[str | int, ...]) -> int | None:
+    """The line of a key under its table's header, else of that header; TOML readers keep no positions."""
+    table: tuple[str | int, ...] = ()
+    best: int | None = None
+    seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
-            section = header[1]
-            if section == ".".join(keys[: section.count(".") + 1]):
-                best = best or number
-        elif (entry := re.match(r"\s*\"?([\w .-]+?)\"?\s*=", line)) and section:
-            depth = section.count(".") + 1
-            if section == ".".join(keys[:depth]) and keys[depth : depth + 1] == [entry[1]]:
+        if header := re.match(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]", line):
+            table = tuple(_keys(header[2]))
+            if header[1] == "[[":
+                seen[header[2]] = seen.get(header[2], -1) + 1
+                table = (*table, seen[header[2]])
+            if path[: len(table)] == table:
+                best = number
+        elif (entry := re.match(r"\s*([^#=\[\]{}]+?)\s*=", line)) and path[: len(table)] == table:
+            keys = tuple(_keys(entry[1]))
+            if keys and path[len(table) : len(table) + len(keys)] == keys:
                 return number
     return best
+
+
+def _keys(text: str) -> list[str]:
+    """The parts of a dotted key, without quotes."""
+    return [quoted or single or bare for quoted, single, bare in re.findall(r"\"([^\"]*)\"|'([^']*)'|([\w-]+)", text)]

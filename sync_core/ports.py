@@ -75,8 +75,8 @@ class Dataverse(Protocol):
     def organization(self) -> str:
         """OrganizationId of `WhoAmI`, lower case."""
 
-    def highest_version(self) -> int:
-        """The largest `versionnumber` of any opportunity, 0 when there is none."""
+    def newest_versions(self) -> Mapping[str, int]:
+        """`versionnumber` of the opportunities written last, about twenty, by id."""
 
     def changes(self, table: str, link: str | None) -> ChangePage:
         """One page of the tracked read of *table*: from the start (None) or from a next or delta link.
@@ -115,11 +115,11 @@ class Marketo(Protocol):
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         """Fields by name, as the subscription describes them."""
 
-    def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]]) -> Answers:
-        """One `createOrUpdate` of at most 300 records. Raises SplitBatch."""
+    def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        """One `createOrUpdate` of at most 300 records; nothing is sent from *until* on. Raises SplitBatch, OutOfTime."""
 
-    def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]]) -> Answers:
-        """One `delete.json` of at most 300 keys. Raises SplitBatch."""
+    def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        """One `delete.json` of at most 300 keys; the same promises as `upsert`."""
 
     def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
         """People whose *filter_type* is one of at most 300 values. Raises SplitBatch (more than 1,000 match)."""
@@ -186,6 +186,9 @@ class Queue(Protocol):
     def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None: ...
 
     def done(self, lane: Lane, letter: Letter) -> None: ...
+
+    def renew(self, lane: Lane, letter: Letter, lease: timedelta) -> Letter:
+        """The same message under a new lease. Raises OutOfTime when it has passed to somebody else."""
 
     def poisoned(self, lane: Lane) -> Sequence[Letter]:
         """Up to 32 messages of the lane's poison queue, leased for five minutes."""

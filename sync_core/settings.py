@@ -13,7 +13,9 @@ from sync_core.errors import ConfigurationError
 STORAGE = "AzureWebJobsStorage"
 DEFAULT_SCHEDULE = "0 */5 * * * *"
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_NCRONTAB = re.compile(r"\S+(\s+\S+){5}")
+_NCRONTAB = re.compile(r"[\w*/,-]+(\s+[\w*/,-]+){5}")
+_HOST = re.compile(r"[A-Za-z0-9.-]+|::1")
+_KEYS = re.compile(r"(?:AccountKey|SharedAccessSignature)=([^;]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +48,7 @@ class Settings:
         values: dict[str, str | int] = {}
         problems: list[str] = []
         for item in fields(cls):
-            text = env.get(_ENVIRONMENT.get(item.name, item.name.upper()), "").strip()
+            text = env.get(_environment(item.name), "").strip()
             if text:
                 values[item.name] = _number(item.name, text, problems) if item.type == "int" else text
         missing = [name for name in _REQUIRED if name.lower() not in values]
@@ -54,7 +56,7 @@ class Settings:
             missing.append(f"{STORAGE} (or {STORAGE}__queueServiceUri and {STORAGE}__tableServiceUri)")
         if {"dataverse_client_secret", "dataverse_client_certificate"} & values.keys():
             missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
-        problems += [_bad_url(name, str(values[name])) for name in _URLS if name in values]
+        problems += [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
         if not _NCRONTAB.fullmatch(str(values.get("sync_schedule", DEFAULT_SCHEDULE))):
             problems.append("SYNC_SCHEDULE must have six fields, such as 0 */5 * * * *")
         problems = [text for text in problems if text]
@@ -81,12 +83,20 @@ class Settings:
 
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a log, an error or stored state."""
-        values = (self.dataverse_client_secret, self.marketo_client_secret, self.storage_connection)
+        certificate = self.dataverse_client_certificate
+        values = (
+            self.dataverse_client_secret,
+            certificate if "PRIVATE KEY" in certificate else "",
+            self.marketo_client_secret,
+            self.storage_connection,
+            *_KEYS.findall(self.storage_connection),
+        )
         return tuple(value for value in values if value)
 
 
 _REQUIRED = ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET")
-_URLS = {"dataverse_url", "dataverse_authority_host", "marketo_url"}
+_WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri"}
+_URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH
 _ENVIRONMENT = {
     "storage_connection": STORAGE,
     "storage_queue_uri": f"{STORAGE}__queueServiceUri",
@@ -95,20 +105,32 @@ _ENVIRONMENT = {
 }
 
 
+def _environment(name: str) -> str:
+    return _ENVIRONMENT.get(name, name.upper())
+
+
 def _number(name: str, text: str, problems: list[str]) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        problems.append(f"{name.upper()} must be a whole number above 0, not {text[:20]!r}")
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
+        problems.append(f"{_environment(name)} must be a whole number above 0")
         return 1
     return int(text)
 
 
 def _bad_url(name: str, url: str) -> str:
-    """What is wrong with *url*, or an empty string: only https, except on loopback, and no path or user in it."""
-    parts = urlsplit(url)
-    if not parts.hostname or parts.username or parts.query:
-        return f"{name.upper()} must look like https://host"
-    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-        return f"{name.upper()} must start with https://"
-    if parts.path.strip("/") and name != "dataverse_authority_host":
-        return f"{name.upper()} must be the bare address, without the path {parts.path}"
+    """What is wrong with *url*, or an empty string: https except on loopback, no user, query or path in it.
+
+    The message never shows the value: a user, a query or what was pasted by mistake may be a secret.
+    """
+    setting = _environment(name)
+    try:
+        parts = urlsplit(url)
+        usable = _HOST.fullmatch(parts.hostname or "") and parts.port != 0
+    except ValueError:
+        return f"{setting} must look like https://host"
+    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+        return f"{setting} must look like https://host"
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        return f"{setting} must start with https://"
+    if parts.path.strip("/") and name not in _WITH_PATH:
+        return f"{setting} must be the bare address, without a path behind the host"
     return ""

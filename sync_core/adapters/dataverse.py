@@ -15,6 +15,7 @@ import msal
 import requests
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
+from urllib3.util import parse_url
 
 from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport, readable
 from sync_core.errors import ConfigurationError, DeltaLinkExpired, SyncError, Unavailable
@@ -27,6 +28,9 @@ READ_TIMEOUT = 120.0
 
 CHUNK = 200
 """Ids per request: a URL may have 32,768 characters, and some requests name the ids twice (dataverse.md §4)."""
+
+WITNESSES = 20
+"""Opportunities whose version tells whether the org was set back to a backup."""
 
 MAX_PAGES = 10_000
 """More pages than this is a paging that does not end (dataverse.md §4)."""
@@ -238,11 +242,13 @@ class DataverseClient:
     # --- the port ---------------------------------------------------------------------------------------------
 
     def organization(self) -> str:
-        return str(self._get(f"{self._api}WhoAmI")["OrganizationId"]).lower()
+        return str(self._get(f"{self._api}WhoAmI", need="OrganizationId")["OrganizationId"]).lower()
 
-    def highest_version(self) -> int:
-        url = self._url("opportunity", "versionnumber", orderby="versionnumber desc", top="1")
-        return max((int(row["versionnumber"]) for row in self._get(url)["value"]), default=0)
+    def newest_versions(self) -> Mapping[str, int]:
+        """By a small page, since `$top` is ignored where a page size is asked for (dataverse.md §4)."""
+        url = self._url("opportunity", "versionnumber", orderby="versionnumber desc")
+        rows = self._get(url, table="opportunity", page_size=WITNESSES)["value"]
+        return {str(row["opportunityid"]).lower(): int(row["versionnumber"]) for row in rows}
 
     def changes(self, table: str, link: str | None) -> ChangePage:
         found = self._table(table)
@@ -250,6 +256,7 @@ class DataverseClient:
         url = self._own(link) if link else self._url(table, *found.tracked)
         body = self._get(url, table=table, prefer=tracking, link=bool(link))
         page = _change_page(body)
+        self._own(page.next_link or page.delta_link or self._org)
         if page.next_link and page.next_link == link:
             raise Unavailable(f"Dataverse's paging of {table} does not move on: the next link is the one just read")
         if not page.next_link and not page.delta_link:
@@ -357,15 +364,16 @@ class DataverseClient:
             raise ConfigurationError(f"{table}.{column} has no labels (it is {kind}): correct sync.toml")
         path = f"EntityDefinitions(LogicalName='{table}')/Attributes(LogicalName='{column}')"
         cast = f"Microsoft.Dynamics.CRM.{_CHOICES[kind]}"
-        body = self._get(f"{self._api}{path}/{cast}?$select=LogicalName&$expand=OptionSet", table=table)
-        return {int(option["Value"]): _label(option["Label"], language) for option in _options(body["OptionSet"])}
+        query = "$select=LogicalName&$expand=OptionSet,GlobalOptionSet"
+        body = self._get(f"{self._api}{path}/{cast}?{query}", table=table, need="LogicalName")
+        return {int(option["Value"]): _label(option["Label"], language) for option in _options(body)}
 
     def _table(self, name: str) -> Table:
         return TABLES.get(name) or self._tables.get(name, lambda: self._read_table(name))
 
     def _read_table(self, name: str) -> Table:
         path = f"EntityDefinitions(LogicalName='{name}')?$select=EntitySetName,PrimaryIdAttribute"
-        body = self._get(f"{self._api}{path}", table=name)
+        body = self._get(f"{self._api}{path}", table=name, need="EntitySetName")
         return Table(body["EntitySetName"], body["PrimaryIdAttribute"])
 
     # --- requests ---------------------------------------------------------------------------------------------
@@ -377,36 +385,55 @@ class DataverseClient:
         return f"{self._api}{self._table(table).path}?{'&'.join(parts)}"
 
     def _own(self, link: str) -> str:
-        """*link* itself, if it leads to our organization: whoever gets the request gets the token (§1.1)."""
+        """*link* itself, if it leads to our organization: whoever gets the request gets the token (§1.1).
+
+        It is sent as it came, but for hex digits, which requests writes in capitals: the same address (RFC 3986).
+        """
         if _origin(link) != _origin(self._org):
             raise ConfigurationError(
                 f"Dataverse sent a link to another address than DATAVERSE_URL ({urlsplit(link).hostname}); not followed"
             )
         return link
 
-    def _get(self, url: str, *, table: str = "", prefer: Sequence[str] = (), link: bool = False) -> Mapping[str, Any]:
-        headers = {**_HEADERS, "Prefer": ",".join([*prefer, f"odata.maxpagesize={self._page_size}"])}
+    def _get(
+        self,
+        url: str,
+        *,
+        table: str = "",
+        prefer: Sequence[str] = (),
+        link: bool = False,
+        need: str = "value",
+        page_size: int | None = None,
+    ) -> Mapping[str, Any]:
+        """The JSON object at *url*, which has the member *need*; *link*: it was stored, so it may have expired."""
+        size = f"odata.maxpagesize={page_size or self._page_size}"
+        headers = {**_HEADERS, "Prefer": ",".join([*prefer, size])}
 
         def attempt() -> Mapping[str, Any]:
             reply = self._signed(url, headers)
             if not reply.ok:
                 raise self._explained(reply, table, link=link)
             body = reply.json()
-            if not isinstance(body, dict):
-                raise Again(Unavailable("Dataverse answered with something that is no JSON"))
+            if not isinstance(body, dict) or need not in body:
+                raise Again(Unavailable("Dataverse answered with something that is no answer"))
             return body
 
         return self._transport.repeat(attempt)
 
     def _signed(self, url: str, headers: Mapping[str, str]) -> Reply:
         """One request, and after a 401 another with a new token, once (dataverse.md §1.1)."""
-        reply = self._send(url, headers, new=False)
-        return self._send(url, headers, new=True) if reply.status == 401 else reply
+        token = self._token()
+        reply = self._send(url, headers, token)
+        return self._send(url, headers, self._token(refused=token)) if reply.status == 401 else reply
 
-    def _send(self, url: str, headers: Mapping[str, str], *, new: bool) -> Reply:
-        with self._token_lock:
-            token = self._tokens.token(new=new)
+    def _send(self, url: str, headers: Mapping[str, str], token: str) -> Reply:
         return self._transport.ask("GET", url, read_timeout=READ_TIMEOUT, auth=Bearer(token), headers=headers)
+
+    def _token(self, *, refused: str = "") -> str:
+        """The token in use; a new one if that is the one just *refused*, which another thread may have replaced."""
+        with self._token_lock:
+            token = self._tokens.token(new=False)
+            return self._tokens.token(new=True) if token == refused else token
 
     def _explained(self, reply: Reply, table: str, *, link: bool) -> SyncError | Again:
         """The error for *reply*: by its code where Dataverse gave one, else by its status."""
@@ -431,9 +458,10 @@ class DataverseClient:
 _SAFE = "(),'=$:/"
 
 
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme.lower(), parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme.lower())
+def _origin(url: str) -> tuple[str | None, str | None, int | None]:
+    """As urllib3 reads *url*, because that is who connects: parsers differ about odd characters in a host."""
+    parts = parse_url(url)
+    return parts.scheme, parts.host, parts.port or {"https": 443, "http": 80}.get(parts.scheme or "")
 
 
 def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
@@ -489,13 +517,13 @@ def fold(rows: Iterable[Row], now: datetime) -> list[Connection]:
     people see there. The mirror counts only when that row was not read. A connection of two opportunities is no
     stakeholder and is left out.
     """
-    pairs: dict[tuple[str, str], tuple[bool, Connection]] = {}
+    pairs: dict[tuple[str, str], Connection] = {}
     for row in rows:
         for mirrored, pair in _sides(row, now):
             key = pair.opportunity, pair.key
-            if key not in pairs or (pairs[key][0] and not mirrored):
-                pairs[key] = mirrored, pair
-    return [pair for _, pair in sorted(pairs.values(), key=lambda kept: (kept[1].opportunity, kept[1].key))]
+            if not mirrored or key not in pairs:
+                pairs[key] = pair
+    return [pairs[key] for key in sorted(pairs)]
 
 
 def _sides(row: Row, now: datetime) -> Iterator[tuple[bool, Connection]]:
@@ -535,8 +563,9 @@ def _attribute_type(item: Mapping[str, Any]) -> str:
     return name.removesuffix("Type") if kind == "Virtual" and name.startswith("MultiSelect") else kind
 
 
-def _options(found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The options of a choice, or the two of a yes/no column."""
+def _options(attribute: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The options of a choice, its own or global, or the two of a yes/no column."""
+    found = attribute.get("OptionSet") or attribute.get("GlobalOptionSet") or {}
     return list(found.get("Options") or [found[name] for name in ("TrueOption", "FalseOption") if name in found])
 
 
@@ -554,18 +583,18 @@ def _error_of(reply: Reply) -> tuple[str, str]:
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return "", ""
-    return str(error.get("code", "")), str(error.get("message", ""))
+    return str(error.get("code", "")).lower(), str(error.get("message", ""))
 
 
 def _expired(reply: Reply, code: str, message: str) -> bool:
     """Any 4xx will do: no source tells the status (dataverse.md §3.5)."""
-    told = code.lower() == "0x80044352" or "full sync" in message.lower()
+    told = code == "0x80044352" or "full sync" in message.lower()
     return reply.status == 410 or (400 <= reply.status < 500 and told)
 
 
 def _forbidden(code: str, message: str) -> str:
     """Which of the three kinds of 403 it is (dataverse.md §1.2, §1.4, §8)."""
-    if code.lower() == "0x80072560":
+    if code == "0x80072560":
         return (
             "Dataverse does not know us: create an application user for DATAVERSE_CLIENT_ID (Power Platform admin "
             "center > Environment > Settings > Application users)"

@@ -11,15 +11,16 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import random as chance
 from typing import Any
 from urllib.parse import urlencode
 
 from sync_core.adapters.limiter import next_reset
-from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport
+from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport, retry_after, status_error
 from sync_core.errors import (
     ConfigurationError,
+    OutOfTime,
     RetryLater,
     SplitBatch,
     SyncError,
@@ -48,15 +49,15 @@ STOP = timedelta(minutes=5)
 """How long nobody calls after 603 or 1018; then one call probes whether it has been put right."""
 PAUSES: Mapping[str, timedelta] = {"606": timedelta(seconds=20), "615": timedelta(seconds=3)}
 
-WRITE_REPEATS = 30.0
-"""Seconds after the first attempt in which a write may be repeated here. Short, because no write may start late
-in the message's lease (design.md §2.4): one that timed out goes back to the queue instead."""
+WRITE_PATIENCE = 60.0
+"""Seconds after the first attempt of a write in which it is repeated here; then the queue does the waiting."""
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _JSON = {"Content-Type": "application/json"}
 _REFUSED_TOKENS = {"601", "602"}
 _STOPS = {"603", "1018"}
-_LONG_WAITS = {"614"}  # a whole subscription that can't be reached does not come back in seconds
+# A subscription that can't be reached does not come back in seconds, and a new token was tried already.
+_LONG_WAITS = {"614", *_REFUSED_TOKENS}
 
 _log = logging.getLogger(__name__)
 
@@ -66,14 +67,18 @@ _Item = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """*path* below `/rest/v1/`, with its query; *timeout* in seconds."""
+    """*path* below `/rest/v1/`, with its query; *timeout* in seconds; *until*: not sent from then on, for writes."""
 
     method: str
     path: str
     timeout: float
     data: bytes | None = None
     headers: Mapping[str, str] | None = None
-    write: bool = False
+    until: datetime | None = None
+
+    @property
+    def write(self) -> bool:
+        return self.until is not None
 
     @property
     def resource(self) -> str:
@@ -138,7 +143,7 @@ class MarketoTokens:
             raise self._transport.refuse(reply, _wrong_url(reply))
         if not isinstance(body, dict) or "access_token" not in body:
             raise Again(Unavailable("Marketo identity answered without a token"))
-        return str(body["access_token"]), float(body.get("expires_in", 0))
+        return str(body["access_token"]), float(body.get("expires_in") or 0)
 
 
 class MarketoClient:
@@ -161,13 +166,13 @@ class MarketoClient:
         """Fields by name, asked once a day (marketo.md §6.33)."""
         return self._fields.get(kind, lambda: self._describe(kind))
 
-    def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]]) -> Answers:
+    def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         """One `createOrUpdate`, keyed by Marketo's default: the external id, for a person the e-mail address."""
         timeout = LEAD_TIMEOUT if kind is MarketoObject.LEAD else WRITE_TIMEOUT
-        return self._write(f"{kind}.json", {"action": "createOrUpdate", "input": records}, timeout)
+        return self._write(f"{kind}.json", {"action": "createOrUpdate", "input": records}, timeout, until)
 
-    def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]]) -> Answers:
-        return self._write(f"{kind}/delete.json", {"deleteBy": "dedupeFields", "input": keys}, WRITE_TIMEOUT)
+    def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        return self._write(f"{kind}/delete.json", {"deleteBy": "dedupeFields", "input": keys}, WRITE_TIMEOUT, until)
 
     def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
         """Raises ValueError for a value with a comma: it would be read as two (callers exclude those)."""
@@ -222,9 +227,9 @@ class MarketoClient:
     def _read(self, request: _Request) -> _Envelope:
         return self._transport.repeat(lambda: self._signed(request))
 
-    def _write(self, path: str, body: Mapping[str, Any], timeout: float) -> Answers:
+    def _write(self, path: str, body: Mapping[str, Any], timeout: float, until: datetime) -> Answers:
         """One write call; once an attempt got no answer, every outcome says so."""
-        request = _Request("POST", path, timeout, encode(body), _JSON, write=True)
+        request = _Request("POST", path, timeout, encode(body), _JSON, until=until)
         unanswered = False
 
         def attempt() -> _Envelope:
@@ -236,7 +241,7 @@ class MarketoClient:
                 raise
 
         try:
-            answers = _answers(self._transport.repeat(attempt, seconds=WRITE_REPEATS), len(body["input"]))
+            answers = _answers(self._transport.repeat(attempt, seconds=WRITE_PATIENCE), len(body["input"]))
             self._refuse_systemic(answers)
         except SyncError as error:
             raise (_still_unanswered(error) if unanswered else error) from None
@@ -265,6 +270,7 @@ class MarketoClient:
         token = self._tokens.get()
         try:
             with self._limiter.call(hold=request.timeout + HOLD):
+                self._check_time(request)
                 reply = self._transport.send(
                     request.method,
                     self._url + request.path,
@@ -281,13 +287,18 @@ class MarketoClient:
             self._tokens.drop(token)
         return envelope
 
+    def _check_time(self, request: _Request) -> None:
+        if request.until is not None and self._clock.now() >= request.until:
+            raise OutOfTime(f"the lease is too old to start a write to {request.resource}", delay=1.0)
+
     def _envelope(self, reply: Reply, request: _Request) -> _Envelope:
         """The JSON object of *reply*; anything else says nothing about the request."""
         if not reply.ok:
-            error = self._transport.refuse(reply, _wrong_url(reply), write=request.write)
-            if isinstance(error, Throttled) or (isinstance(error, Again) and isinstance(error.error, Throttled)):
-                self._limiter.pause(until=self._clock.now() + PAUSES["606"], reason="HTTP 429")
-            raise error
+            if status_error(reply.status) is Throttled:
+                told = retry_after(reply, self._clock.now())
+                pause = PAUSES["606"] if told is None else timedelta(seconds=told)
+                self._limiter.pause(until=self._clock.now() + pause, reason="Marketo answered HTTP 429")
+            raise self._transport.refuse(reply, _wrong_url(reply), write=request.write)
         body = reply.json()
         if not isinstance(body, dict) or not isinstance(body.get("success"), bool):
             text = f"Marketo answered {request.method} {request.resource} with something that is no answer"
@@ -352,7 +363,7 @@ def _next(envelope: _Envelope) -> str:
 
 def _answers(envelope: _Envelope, expected: int) -> list[Answer]:
     """One answer per record in input order; any other number of them is no answer."""
-    items = sorted(_items(envelope), key=lambda item: item.get("seq", 0))
+    items = sorted(_items(envelope), key=lambda item: item.get("seq") or 0)
     if len(items) != expected:
         raise Unavailable(f"Marketo answered for {len(items)} records instead of {expected}", unanswered=True)
     return [_answer(item) for item in items]
@@ -375,7 +386,7 @@ def _still_unanswered(error: SyncError) -> SyncError:
 
 def _wrong_url(reply: Reply) -> str:
     """A path outside the gateway is answered 403 with a page, which looks like missing rights (marketo.md §1.1)."""
-    return "" if reply.status >= 500 or reply.status == 429 else "check MARKETO_URL"
+    return "check MARKETO_URL" if status_error(reply.status) is ConfigurationError else ""
 
 
 def _lead(item: _Item, filter_type: str) -> Lead:

@@ -129,7 +129,7 @@ class Transport:
     Dataverse, whose limits are per server (dataverse.md §2).
     """
 
-    def __init__(self, service: str, clock: Clock, *, random: Callable[[], float], connections: int = 16) -> None:
+    def __init__(self, service: str, clock: Clock, *, random: Callable[[], float], connections: int = 32) -> None:
         self._service = service
         self._clock = clock
         self._random = random

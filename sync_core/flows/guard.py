@@ -12,6 +12,7 @@ from sync_core.model import SCHEMA, State
 
 WINDOW = timedelta(hours=24)
 PAIR = ("stamp", "pair")
+REMEDY = "If that is meant, run `python -m sync_core repoint --confirm`; otherwise correct the settings."
 
 
 def reserve(world: World, what: str, number: int) -> str:
@@ -48,12 +49,12 @@ def _window(value: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 
 
 def pair_of(world: World) -> dict[str, Any]:
-    """What the settings lead to now; `highest` is the largest row version of an opportunity."""
+    """What the settings lead to now. `witnesses` are row versions of the opportunities written last."""
     return {
         "organization": world.source.organization(),
         "munchkin": world.subscription,
         "schema": SCHEMA,
-        "highest": world.source.highest_version(),
+        "witnesses": dict(world.source.newest_versions()),
     }
 
 
@@ -63,25 +64,22 @@ def check_pair(world: World) -> None:
     stamp = world.documents.read(*PAIR)
     if stamp is None:
         world.documents.write(*PAIR, pair, None)
-    else:
-        _compare(stamp.value, pair)
-        if pair["highest"] > stamp.value["highest"]:
-            world.documents.write(*PAIR, pair, stamp.ticket)
+        return
+    _compare(stamp.value, pair)
+    known = stamp.value["witnesses"]
+    now = world.source.rows("opportunity", known.keys(), {"versionnumber"}) if known else {}
+    if back := sorted(key for key, row in now.items() if row["versionnumber"] < known[key]):
+        raise WrongPair(
+            f"{len(back)} opportunities, such as {back[0]}, have a lower row version than before: "
+            f"was Dynamics restored from a backup? {REMEDY}"
+        )
+    if pair != stamp.value:
+        world.documents.write(*PAIR, pair, stamp.ticket)
 
 
 def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    remedy = "If that is meant, run `python -m sync_core repoint --confirm`; otherwise correct the settings."
     for name, what in (("organization", "Dataverse organization"), ("munchkin", "Marketo subscription")):
         if stored[name] != found[name]:
-            raise WrongPair(
-                f"the state belongs to {what} {stored[name]}, but the settings lead to {found[name]}. {remedy}"
-            )
+            raise WrongPair(f"the state belongs to {what} {stored[name]}, the settings lead to {found[name]}. {REMEDY}")
     if stored["schema"] > found["schema"]:
-        raise WrongPair(
-            f"the state was written by a newer version (schema {stored['schema']}). Deploy that version again."
-        )
-    if stored["highest"] > found["highest"]:
-        raise WrongPair(
-            f"Dynamics' highest row version is {found['highest']}, below the {stored['highest']} seen before: "
-            f"was a backup restored? {remedy}"
-        )
+        raise WrongPair(f"the state was written by a newer version (schema {stored['schema']}): deploy that one again.")

@@ -25,6 +25,7 @@ from sync_core.rules.fields import (
 
 PER_CALL = 300  # records or filter values of one Marketo call (marketo.md §2)
 MERGE_DEPTH = 10  # how many merges in a row are followed
+MISSING_FOR = timedelta(minutes=10)
 OPPORTUNITY_COLUMNS = (
     "opportunityid",
     "versionnumber",
@@ -125,8 +126,14 @@ def _contacts(world: World, ids: set[str], *, known_accounts: set[str]) -> dict[
     return found
 
 
-def people(world: World, contacts: Mapping[str, Row], ids: Collection[str]) -> tuple[dict[str, int | Exclusion], int]:
-    """Who each contact is in Marketo, a lead id or why none, and how many look-up calls that took."""
+def people(
+    world: World, contacts: Mapping[str, Row], ids: Collection[str], *, recheck: bool = True
+) -> tuple[dict[str, int | Exclusion], int]:
+    """Who each contact is in Marketo, a lead id or why none, and how many look-up calls that took.
+
+    Without *recheck* somebody who was missing minutes ago counts as missing still: one person may stand in many
+    deliveries of a first load.
+    """
     match = world.config.people.match[0]
     known: dict[str, int | Exclusion] = {}
     values: dict[str, str] = {}
@@ -136,14 +143,13 @@ def people(world: World, contacts: Mapping[str, Row], ids: Collection[str]) -> t
             known[contact] = value
         else:
             values[contact] = value
-    known |= _remembered(world, values)
+    known |= _remembered(world, values, recheck=recheck)
     unknown = {contact: value for contact, value in values.items() if contact not in known}
     asked = sorted(set(unknown.values()))
     leads = _look_up(world, match.marketo, asked)
-    fresh = {c: leads[value] for c, value in unknown.items() if isinstance(leads.get(value), int)}
-    _remember(world, {c: (lead, unknown[c]) for c, lead in fresh.items() if isinstance(lead, int)})
-    known |= {contact: leads.get(value, Exclusion.UNKNOWN_PERSON) for contact, value in unknown.items()}
-    return known, -(-len(asked) // PER_CALL)
+    found = {contact: leads.get(value, Exclusion.UNKNOWN_PERSON) for contact, value in unknown.items()}
+    _remember(world, {contact: (found[contact], value) for contact, value in unknown.items()})
+    return known | found, -(-len(asked) // PER_CALL)
 
 
 def address(value: object, *, email: bool = True) -> str | Exclusion:
@@ -161,20 +167,30 @@ def _fingerprint(world: World, value: str) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def _remembered(world: World, values: Mapping[str, str]) -> dict[str, int]:
-    """Lead ids younger than `people.cache_hours` whose contact still has the same value."""
-    oldest = (world.clock.now() - timedelta(hours=world.config.people.cache_hours)).isoformat()
-    return {
-        contact: entry["lead"]
-        for contact, entry in world.people.read(values.keys()).items()
-        if entry["key"] == _fingerprint(world, values[contact]) and entry["at"] > oldest
-    }
+def _remembered(world: World, values: Mapping[str, str], *, recheck: bool) -> dict[str, int | Exclusion]:
+    """Lead ids younger than `people.cache_hours` whose contact still has the same value; the missing, for minutes."""
+    now = world.clock.now()
+    oldest = (now - timedelta(hours=world.config.people.cache_hours)).isoformat()
+    missing_since = (now - MISSING_FOR).isoformat()
+    found: dict[str, int | Exclusion] = {}
+    for contact, entry in world.people.read(values.keys()).items():
+        if entry["key"] != _fingerprint(world, values[contact]):
+            continue
+        if entry["lead"] and entry["at"] > oldest:
+            found[contact] = int(entry["lead"])
+        elif not entry["lead"] and not recheck and entry["at"] > missing_since:
+            found[contact] = Exclusion.UNKNOWN_PERSON
+    return found
 
 
-def _remember(world: World, leads: Mapping[str, tuple[int, str]]) -> None:
+def _remember(world: World, leads: Mapping[str, tuple[int | Exclusion, str]]) -> None:
     at = world.clock.now().isoformat()
     world.people.write(
-        {c: {"lead": lead, "key": _fingerprint(world, value), "at": at} for c, (lead, value) in leads.items()}
+        {
+            contact: {"lead": lead, "key": _fingerprint(world, value), "at": at}
+            for contact, (found, value) in leads.items()
+            if isinstance(lead := 0 if found is Exclusion.UNKNOWN_PERSON else found, int)
+        }
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sync_core.errors import OutOfTime, RetryLater, SplitBatch, SyncError
+from sync_core.errors import RetryLater, SplitBatch, SyncError
 from sync_core.flows.guard import reserve
 from sync_core.flows.observe import Observation, Observed, chunks, observe, people
 from sync_core.flows.world import World
@@ -148,7 +148,7 @@ class _Delivery:
     def _decide(self, observation: Observation) -> None:
         """Who is who in Marketo, and which roles follow."""
         stakes = {contact for seen in observation.opportunities.values() for contact in seen.contacts}
-        known, calls = people(self.world, observation.contacts, stakes)
+        known, calls = people(self.world, observation.contacts, stakes, recheck=self.work.why == "due" or self.force)
         self.counts["people calls"] += calls
         for key, seen in observation.opportunities.items():
             case = self.cases[key]
@@ -354,14 +354,22 @@ class _Delivery:
         """Hold what the guard doesn't let through (design.md §2.7); replacements pass uncounted."""
         losing = [case for case in self._with_roles() if case.plan.losses and not case.row.approved]
         for case in losing:
-            if case.row.mapping not in ("", self.config.version):
+            if case.row.state is State.HELD:
+                self._hold(case, case.row.reason.removeprefix(f"{REMOVALS_HELD} "))
+            elif case.row.mapping not in ("", self.config.version):
                 self._hold(case, "a change of the mapping would remove roles")
         counted = [case for case in losing if not case.held.startswith(REMOVALS_HELD)]
         number = sum(len(case.plan.losses) for case in counted)
         if number and (why := reserve(self.world, "roles", number)):
             for case in counted:
                 self._hold(case, why)
-        going = [case for case in self.cases.values() if self._to_remove(case) and not case.row.approved]
+        going = []
+        for case in self.cases.values():
+            if self._to_remove(case) and not case.row.approved:
+                if case.row.state is State.HELD:
+                    case.held = case.row.reason
+                else:
+                    going.append(case)
         if going and (why := reserve(self.world, "opportunities", len(going))):
             for case in going:
                 case.held = f"{REMOVALS_HELD} {why}"
@@ -444,9 +452,7 @@ class _Delivery:
         """One call, halved while one record sinks it; a culprit alone is that record's refusal."""
         write = self.world.target.delete if delete else self.world.target.upsert
         try:
-            if self.world.clock.now() >= self.deadline:
-                raise OutOfTime("the lease of the message is too old to start another write", delay=1.0)
-            answers = write(kind, [record for _, record in batch])
+            answers = write(kind, [record for _, record in batch], until=self.deadline)
         except SplitBatch as error:
             _mark(batch, unanswered=error.unanswered)
             if len(batch) == 1:
@@ -480,8 +486,7 @@ class _Delivery:
         lost_companies = self._write(
             self.world.companies, [self._next_company(case) for case in self._finished(self.companies)]
         )
-        self._put_back(outcome, "opportunities", self.cases, lost)
-        self._put_back(outcome, "accounts", self.companies, lost_companies)
+        self._put_back(outcome, lost, lost_companies)
         done = [case for case in self.cases.values() if case.going_on and case.id not in lost]
         self.world.tombstones.delete([c.id for c in done if c.seen is not None and c.row.state is State.GONE])
         self.counts["handled"] = len(done)
@@ -535,28 +540,42 @@ class _Delivery:
         return replace(case.row, fields=case.digests, mapping=self.config.version).become(State.IN_STEP)
 
     def _wait(self, row: LedgerRow, reason: str) -> LedgerRow:
-        due = self.world.clock.now() + timedelta(seconds=retry_delay(row.attempts))
+        """A delivery before the time changes neither the time nor the count of attempts."""
+        now = self.world.clock.now()
+        if row.state is State.WAITING and row.reason == reason and row.due and row.due > now:
+            return row.become(State.WAITING, reason=reason, attempts=row.attempts, due=row.due)
+        due = now + timedelta(seconds=retry_delay(row.attempts))
         return row.become(State.WAITING, reason=reason, attempts=row.attempts + 1, due=due)
 
-    def _put_back(self, outcome: Outcome, part: str, cases: Mapping[str, Case], lost: set[str]) -> None:
-        """Ids with a write sent since their last ledger write go back forced, the others as they were (§2.4)."""
-        back = [case for case in cases.values() if case.trouble or case.unanswered or case.id in lost]
+    def _put_back(self, outcome: Outcome, lost: set[str], lost_companies: set[str]) -> None:
+        """Ids with a write sent since their last ledger write go back forced, the others as they were (§2.4).
+
+        A company that only an opportunity needed and that nothing was sent for goes back with the opportunity.
+        """
+        mine = [case for case in self.cases.values() if _unfinished(case, lost)]
+        named = set(self.work.accounts)
+        companies = [c for c in self.companies.values() if _unfinished(c, lost_companies)]
+        companies = [c for c in companies if c.sent or c.unanswered or c.id in named]
         for forced in (True, False):
-            mine = [case for case in back if (case.sent or case.unanswered) is forced]
-            if not mine:
-                continue
-            ids = tuple(case.id for case in mine)
-            again = replace(
-                self.work,
-                opportunities=ids if part == "opportunities" else (),
-                accounts=ids if part == "accounts" else (),
-                force=forced or self.force,
-                postponed=self.work.postponed + 1,
-            )
-            least = float(self.world.late_write) if forced else CONFLICT_DELAY_S
-            outcome.again.append((again, max(least, *(_delay(case.trouble) for case in mine))))
-        outcome.trouble = outcome.trouble or next((case.trouble for case in back if case.trouble), None)
-        self.counts["put back"] += len(back)
+            ids = [case for case in mine if (case.sent or case.unanswered) is forced]
+            accounts = [case for case in companies if (case.sent or case.unanswered) is forced]
+            if ids or accounts:
+                again = replace(
+                    self.work,
+                    opportunities=tuple(case.id for case in ids),
+                    accounts=tuple(case.id for case in accounts),
+                    force=forced or self.force,
+                    postponed=self.work.postponed + 1,
+                )
+                least = float(self.world.late_write) if forced else CONFLICT_DELAY_S
+                outcome.again.append((again, max(least, *(_delay(case.trouble) for case in (*ids, *accounts)))))
+        troubles = (case.trouble for case in (*mine, *companies) if case.trouble)
+        outcome.trouble = next(troubles, None)
+        self.counts["put back"] += len(mine)
+
+
+def _unfinished(case: Case, lost: set[str]) -> bool:
+    return case.trouble is not None or case.unanswered or case.id in lost
 
 
 def _delay(trouble: SyncError | None) -> float:

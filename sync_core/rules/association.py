@@ -8,11 +8,12 @@ Every role carries its reasons, every contact left out carries one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 
 from sync_core.mapping import RoleSwitch, Stakeholders
 from sync_core.model import Connection, ConnectionRole, Role, Row
+from sync_core.rules.fields import shorten
 
 CONTACT_TYPE = 2  # object type code of contact (dataverse.md §6.1)
 ROLE_LENGTH = 50  # the smaller of the documented 50 and the described 255 (marketo.md §3.3)
@@ -26,6 +27,7 @@ class Exclusion(StrEnum):
     NOT_A_CONTACT = "the connection leads to a record that is not a contact"
     ENDED = "the connection is inactive or has ended"
     NO_ROLE = "the connection has no role"
+    UNKNOWN_ROLE = "the connection role can't be read in Dynamics"
     CATEGORY = "the connection role is in no stakeholder category"
     EXCLUDED = "the connection role is excluded in sync.toml"
     UNREADABLE = "the contact can't be read in Dynamics"
@@ -121,20 +123,28 @@ def is_contact(opportunity: Row, contacts: Mapping[str, Row]) -> bool:
 
 
 def master(contact: str, contacts: Mapping[str, Row]) -> str | None:
-    """The contact that *contact* stands for after merges, followed to the end; None when that can't be read."""
-    seen = {contact}
-    while contact in contacts and (winner := contacts[contact].get("_masterid_value")):
+    """The contact that *contact* stands for after merges, followed to the end; None when that can't be read.
+
+    Merges that lead in a circle have no end: the contact stands for itself.
+    """
+    standing, seen = contact, {contact}
+    while standing in contacts and (winner := contacts[standing].get("_masterid_value")):
         if winner in seen:
-            break
+            return contact
         seen.add(winner)
-        contact = winner
-    return contact if contact in contacts else None
+        standing = winner
+    return standing if standing in contacts else None
 
 
 def account_of(contacts: Mapping[str, Row], contact: str) -> str | None:
     """The account in `parentcustomerid`, if that is one: its read-only shadow `accountid` tells (dataverse.md §6.3)."""
     standing = master(contact, contacts)
     return contacts[standing].get("_accountid_value") if standing else None
+
+
+def role_text(text: str) -> str:
+    """A role's text as it is posted."""
+    return shorten(text.strip(), ROLE_LENGTH)
 
 
 def _form_stake(
@@ -145,7 +155,7 @@ def _form_stake(
     standing = master(contact, contacts)
     if standing is None:
         return LeftOut(contact, Exclusion.UNREADABLE, reason, text)
-    return Stake(standing, text[:ROLE_LENGTH], True, str(opportunity.get("createdon") or ""), reason)
+    return Stake(standing, role_text(text), True, str(opportunity.get("createdon") or ""), reason)
 
 
 def _stakeholder(
@@ -155,12 +165,18 @@ def _stakeholder(
     config: Stakeholders,
 ) -> Stake | LeftOut:
     role = roles.get(connection.role or "")
-    text = config.default_role if role is None else config.rename.get(role.name, role.name)
+    name = config.default_role if role is None else role.name
+    text = name if role is None else {_fold(old): new for old, new in config.rename.items()}.get(_fold(name), name)
     standing = master(connection.other, contacts)
     if why := _excluded(connection, role, standing, config):
         return LeftOut(connection.other, why, connection.key, "" if role is None else role.name)
-    primary = text in config.primary_roles or (role is not None and role.name in config.primary_roles)
-    return Stake(str(standing), text.strip()[:ROLE_LENGTH], primary, connection.created, connection.key)
+    primary = not {_fold(name), _fold(text)}.isdisjoint(map(_fold, config.primary_roles))
+    return Stake(str(standing), role_text(text), primary, connection.created, connection.key)
+
+
+def _fold(name: str) -> str:
+    """Role names are compared as Marketo compares them: without regard to case and blanks around."""
+    return name.strip().casefold()
 
 
 def _excluded(
@@ -170,11 +186,13 @@ def _excluded(
         return Exclusion.NOT_A_CONTACT
     if not connection.active:
         return Exclusion.ENDED
+    if role is None and connection.role:
+        return Exclusion.UNKNOWN_ROLE
     if role is None and not config.without_role:
         return Exclusion.NO_ROLE
     if role is not None and role.category not in config.categories:
         return Exclusion.CATEGORY
-    if role is not None and role.name.casefold() in {name.casefold() for name in config.exclude}:
+    if role is not None and _fold(role.name) in map(_fold, config.exclude):
         return Exclusion.EXCLUDED
     return Exclusion.UNREADABLE if standing is None else None
 
@@ -184,12 +202,13 @@ def settle(
 ) -> tuple[tuple[Role, ...], tuple[LeftOut, ...]]:
     """Marketo's roles, and everybody left out, once *people* says who each contact is: a lead id or why not.
 
-    Stakes with the same key (lead, text without regard to case) become one role with all their reasons. Of several
-    primary ones only the customer's, else the earliest, stays primary.
+    Stakes with the same key (lead, text without regard to case) become one role with all their reasons, written as
+    the first of them writes it: the customer, the Contact field, then the earliest connection. The first primary
+    one in the same order stays primary, the others don't. The order of *association* doesn't matter.
     """
     merged: dict[tuple[int, str], Role] = {}
     left_out = list(association.left_out)
-    for stake in association.stakes:
+    for stake in sorted(association.stakes, key=lambda item: (_rank((item.reason,)), item.created, astuple(item))):
         lead = people[stake.contact]
         if isinstance(lead, Exclusion):
             left_out.append(LeftOut(stake.contact, lead, stake.reason, stake.text))
@@ -204,14 +223,18 @@ def _merge(one: Role, other: Role) -> Role:
     return replace(
         one,
         primary=one.primary or other.primary,
-        created=min(one.created, other.created),
+        created=min(filter(None, (one.created, other.created)), default=""),
         reasons=tuple(sorted({*one.reasons, *other.reasons})),
     )
+
+
+def _rank(reasons: Sequence[str]) -> int:
+    return 0 if CUSTOMER in reasons else 1 if PARENT_CONTACT in reasons else 2
 
 
 def _one_primary(roles: Sequence[Role]) -> tuple[Role, ...]:
     primary = [role for role in roles if role.primary]
     if len(primary) > 1:
-        chosen = min(primary, key=lambda role: (CUSTOMER not in role.reasons, role.created, role.key))
+        chosen = min(primary, key=lambda role: (_rank(role.reasons), role.created, role.key))
         roles = [replace(role, primary=role is chosen) for role in roles]
     return tuple(sorted(roles, key=lambda role: role.key))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from sync_core.errors import ConfigurationError
@@ -20,6 +23,8 @@ Labels = Mapping[tuple[str, int], Mapping[int, str]]
 DOCUMENTED_LENGTHS = {"externalCompanyId": 50, "externalOpportunityId": 50}  # marketo.md §3.2, §3.4
 DEFAULT_LENGTH = 255  # a string field that describes no length (marketo.md §5.4)
 TEXT_BYTES = 30_000  # a text area holds this many bytes of UTF-8 (marketo.md §5.4)
+LARGEST = 2**63 - 1
+JOINER = "\u200d"  # ties two emoji into one
 
 
 class UnfitValueError(Exception):
@@ -67,14 +72,40 @@ def marketo_fields(
     cut: list[str] = []
     for name, source in fields.items():
         field = described[name]
-        value = _convert(field, _value(row, source, labels))
-        if isinstance(value, str) and (limit := _length(field)) is not None and len(value) > limit:
+        value = _convert(field, row, source, labels)
+        values[name] = _shortened(field, value) if isinstance(value, str) else value
+        if values[name] != value:
             if isinstance(source, Column) and source.too_long == "reject":
-                raise UnfitValueError(f"{name}: {len(value)} characters, Marketo takes {limit}")
-            value = value[:limit].rstrip()
+                raise UnfitValueError(f"{name}: the text is longer than Marketo takes ({_length(field)})")
             cut.append(name)
-        values[name] = value
     return Mapped(values, tuple(cut))
+
+
+def _units(character: str) -> int:
+    return 1 + (character > "\uffff")
+
+
+def shorten(text: str, limit: int, size: Callable[[str], int] = _units) -> str:
+    """The beginning of *text* that fits, never half an accented letter or emoji, without blanks at its end.
+
+    A character counts as UTF-16 counts it, one or two; nothing public tells whether Marketo does.
+    """
+    used, whole, fits = 0, 0, len(text)
+    for index, character in enumerate(text):
+        if not _continues(text, index):
+            whole = index
+        used += size(character)
+        if used > limit:
+            fits = whole or index  # a tower of accents alone is cut through
+            break
+    return text[:fits].rstrip()
+
+
+def _continues(text: str, index: int) -> bool:
+    """Whether the character belongs to the one before it: accents, variants, skin tones, joined emoji."""
+    character = text[index]
+    tied = character == JOINER or "\U0001f3fb" <= character <= "\U0001f3ff" or unicodedata.category(character)[0] == "M"
+    return index > 0 and (tied or text[index - 1] == JOINER)
 
 
 def check_described(fields: Mapping[str, Source], described: Mapping[str, MarketoField], section: str) -> None:
@@ -104,80 +135,134 @@ def _value(row: Row, source: Source, labels: Labels) -> Any:
     if isinstance(source, Constant):
         return source.value
     if isinstance(source, FirstOf):
-        return next((row[name] for name in source.first_of if not _empty(row.get(name))), None)
+        values = (_clean(row.get(name)) for name in source.first_of)
+        return next((value for value in values if value is not None), None)
     if not isinstance(source, Column):
         raise TypeError(f"{type(source).__name__} is refused when the configuration is read")
-    value = row.get(wire_name(source))
+    value = _clean(row.get(wire_name(source)))
     if source.equals is not None:
         return value == source.equals
     if source.among is not None:
         return value in source.among
     if source.form == "label" and value is not None:
-        value = labels[source.column, source.language].get(value, str(value))
-    return source.default if _empty(value) else value
+        value = _clean(labels[source.column, source.language].get(value)) or value
+    return _clean(source.default) if value is None else value
 
 
-def _empty(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and not value.strip())
+def _clean(value: Any) -> Any:
+    """Text without blanks around it, or None if nothing is left.
+
+    Dataverse cuts text by UTF-16 units, which can leave half an emoji at the end: no JSON can carry that.
+    """
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "ignore").strip() or None
 
 
 def _length(field: MarketoField) -> int | None:
-    if field.type not in ("string", "email", "phone", "url"):
+    """How much text the field takes: characters, in a text area bytes; None for a type that is no text."""
+    if field.type == "text":
+        return TEXT_BYTES
+    if field.type in _CONVERSIONS and field.type not in _LIMITED:
         return None
-    return min(field.length or DEFAULT_LENGTH, DOCUMENTED_LENGTHS.get(field.name, DEFAULT_LENGTH * 100))
+    length = field.length or DEFAULT_LENGTH
+    return min(length, DOCUMENTED_LENGTHS.get(field.name, length))
 
 
-def _convert(field: MarketoField, value: Any) -> Any:
-    """*value* as Marketo takes it (marketo.md §5.4), null for empty text."""
-    if _empty(value):
-        return None
+def _shortened(field: MarketoField, text: str) -> str:
+    limit = _length(field)
+    if limit is None:
+        return text
+    return shorten(text, limit, _bytes if field.type == "text" else _units)
+
+
+def _bytes(character: str) -> int:
+    return len(character.encode())
+
+
+def _convert(field: MarketoField, row: Row, source: Source, labels: Labels) -> Any:
+    """The value of *source* as Marketo takes it (marketo.md §5.4), null for empty text."""
     try:
-        return _CONVERSIONS[field.type](value) if field.type in _CONVERSIONS else _text(value)
-    except (TypeError, ValueError):
+        value = _clean(_value(row, source, labels))
+        return None if value is None else _CONVERSIONS.get(field.type, _text)(value)
+    except (TypeError, ValueError, ArithmeticError):
         raise UnfitValueError(f"{field.name}: the value does not fit Marketo's type {field.type}") from None
 
 
 def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value).strip()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else str(_number(value))
 
 
-def _text_area(value: Any) -> str:
-    return _text(value).encode()[:TEXT_BYTES].decode(errors="ignore")
+def _email(value: Any) -> str:
+    text = _text(value)
+    if not text.isascii():
+        raise ValueError
+    return text
+
+
+def _number(value: Any) -> Any:
+    """*value* if it is a finite number; yes and no are none, although Python counts with them."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError
+    return value
+
+
+def _decimal(value: Any) -> Decimal:
+    """A number, also one that is written as text, as exact as it is written and of a size that JSON readers bear."""
+    number = Decimal(value if isinstance(value, str) else str(_number(value)))
+    if not number.is_finite() or abs(number) > LARGEST:
+        raise ValueError
+    return number
 
 
 def _integer(value: Any) -> int:
-    number = round(float(value), 6)
-    if number != int(number):
-        raise ValueError(value)
-    return int(number)
+    number = _decimal(value)
+    whole = number.to_integral_value()
+    if abs(number - whole) > Decimal("0.000001"):  # what binary fractions leave behind
+        raise ValueError
+    return int(whole)
+
+
+def _float(value: Any) -> float:
+    return float(_decimal(value))
 
 
 def _money(value: Any) -> float:
-    return round(float(value), 2)
+    return float(_decimal(value).quantize(Decimal("0.01"), ROUND_HALF_UP)) + 0.0  # no -0.0
 
 
 def _boolean(value: Any) -> bool:
     if isinstance(value, bool) or value in (0, 1):
         return bool(value)
-    raise ValueError(value)
+    raise ValueError
+
+
+def _moment(value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise TypeError
+    return datetime.fromisoformat(value)
 
 
 def _date(value: Any) -> str:
-    return datetime.fromisoformat(str(value)).date().isoformat()
+    return _moment(value).date().isoformat()
 
 
 def _datetime(value: Any) -> str:
-    moment = datetime.fromisoformat(str(value))
+    moment = _moment(value)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
+_LIMITED = ("email",)
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "text": _text_area,
+    "text": _text,
+    "email": _email,
     "integer": _integer,
     "percent": _integer,
     "score": _integer,
-    "float": float,
+    "float": _float,
     "currency": _money,
     "boolean": _boolean,
     "date": _date,

@@ -42,9 +42,8 @@ def plan_roles(
     keys = {role.key for role in wanted}
     post = tuple(role for role in wanted if force or not _same(role, present.get(role.key)))
     remove = tuple(role for key, role in present.items() if key not in keys and key in ours)
-    added = [role.key for role in wanted if role.key not in present]
-    losses = tuple(role for role in remove if not _replaced(role, added))
-    return RolePlan(post, remove, losses)
+    replaced = _replaced([role.key for role in remove], [role.key for role in wanted if role.key not in present])
+    return RolePlan(post, remove, tuple(role for role in remove if role.key not in replaced))
 
 
 def _same(role: Role, held: Role | None) -> bool:
@@ -52,23 +51,33 @@ def _same(role: Role, held: Role | None) -> bool:
     return held is not None and (role.primary, role.created) == (held.primary, held.created)
 
 
-def _replaced(role: Role, added: list[tuple[int, str]]) -> bool:
-    """Whether one of the additions stands for *role*; each addition replaces one removal."""
-    lead, text = role.key
-    match = next((key for key in added if key[0] == lead or key[1] == text), None)
-    if match is not None:
-        added.remove(match)
-    return match is not None
+def _replaced(removed: Sequence[tuple[int, str]], added: Sequence[tuple[int, str]]) -> set[tuple[int, str]]:
+    """The removals that an addition stands for: as many as possible, one for each addition (a maximum matching)."""
+    taken: dict[tuple[int, str], tuple[int, str]] = {}
+
+    def place(lost: tuple[int, str], tried: set[tuple[int, str]]) -> bool:
+        for new in added:
+            if new in tried or (new[0] != lost[0] and new[1] != lost[1]):
+                continue
+            tried.add(new)
+            if new not in taken or place(taken[new], tried):
+                taken[new] = lost
+                return True
+        return False
+
+    for lost in removed:
+        place(lost, set())
+    return set(taken.values())
 
 
 def retry_delay(attempts: int) -> int:
     """Seconds until the next try: 1 min, then twice as long each time, at most 12 h (design.md §6)."""
-    return int(min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(attempts, 16)))
+    return int(min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** min(max(attempts, 0), 16)))
 
 
 def refusal(answer: Answer) -> str:
     """A refused record's reason as it is stored: code and field, never Marketo's text, which quotes the value."""
-    field = re.search(r"[Ff]ield '(\w+)'", answer.message)
+    field = re.match(r"[^'\"]*\b[Ff]ield '(\w+)'", answer.message)  # what stands first in quotes; a value comes later
     return f"{answer.code}: {REFUSALS.get(answer.code, 'refused by Marketo')}" + (f" ({field[1]})" if field else "")
 
 

@@ -1,0 +1,1 @@
+"""Measurements of the sync against emulators: what it costs in calls, storage operations and CPU."""

@@ -1,0 +1,288 @@
+"""The whole path at size: a first load, then every delta link lost and everything read again.
+
+    python -m bench.first_load [--opportunities 10000] [--roles 1.5] [--accounts N] [--contacts N] [--seed 1]
+                               [--json FILE] [--profile FILE]
+
+Emulators and Azurite run in processes of their own, the services over HTTPS; our engine runs here, with all people
+known to Marketo. Marketo's rate and daily limits, the emulator's and our share of them, are switched off: what is
+measured is how much is asked, not how long it would have to wait. Concurrency stays 5.
+
+The fewest possible calls are the sum of ⌈n/300⌉ over what Marketo holds in the end: opportunities, roles, companies,
+and the people who have a role, since each had to be looked up once; tokens and describe calls apart.
+With --profile everything runs in one thread, and the figures of CPU and time are those of a profiled run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from bench.services import Services, services
+from bench.spending import Port, Spending
+from bench.traffic import Traffic
+from sync_core import wiring
+from sync_core.adapters import storage as storage_adapter
+from sync_core.adapters.storage import Storage
+from sync_core.engine import Engine
+from sync_core.model import Lane
+
+RESULTS = Path(__file__).parent / "results"
+RECORDS = 300  # of one Marketo call
+LEASE = timedelta(minutes=10)
+PREFIX = "/rest/v1/"
+GOAL = 1.15
+
+Journal = list[dict[str, Any]]
+
+
+# --- the engine, with meters between it and the world -----------------------------------------------------------
+
+
+@contextmanager
+def _engine(found: Services, traffic: Traffic, spending: Spending, *, one_thread: bool) -> Iterator[Engine]:
+    """As the functions build it; storage requests are counted and CPU is booked by adapter."""
+    ports = {name: getattr(wiring, name) for name in ("DataverseClient", "MarketoClient", "open_storage")}
+
+    def metered_storage(*arguments: Any, **options: Any) -> Storage:
+        plain = ports["open_storage"](*arguments, **options)
+        return Storage(**{item.name: Port(getattr(plain, item.name), spending, "storage") for item in fields(plain)})
+
+    def metered(name: str, purpose: str) -> Callable[..., Any]:
+        return lambda *arguments, **options: Port(ports[name](*arguments, **options), spending, purpose)
+
+    with ExitStack() as stack:
+        for target, name, replacement in (
+            (wiring, "threads", lambda number: spending.pool(1 if one_thread else number)),
+            (wiring, "open_storage", metered_storage),
+            (wiring, "DataverseClient", metered("DataverseClient", "Dataverse client")),
+            (wiring, "MarketoClient", metered("MarketoClient", "Marketo client")),
+            (storage_adapter, "RequestsTransport", traffic.transport),
+        ):
+            stack.enter_context(patch.object(target, name, replacement))
+        yield wiring.build(found.settings)
+
+
+def _sync(engine: Engine) -> Counter[str]:
+    """Ticks until everything is read, then deliveries until both queues are empty."""
+    total: Counter[str] = Counter()
+    while not engine.detect().complete:
+        total["ticks"] += 1
+    for lane in Lane:
+        while letter := engine.world.queue.receive(lane, lease=LEASE):
+            count, ends = letter.dequeue_count, letter.lease_ends
+            outcome = engine.deliver(letter.body, dequeue_count=count, lease_ends=ends, lane=lane)
+            engine.world.queue.done(lane, letter)
+            total["deliveries"] += 1
+            total.update(outcome.counts if outcome else {})
+            if outcome is None or outcome.trouble:
+                raise RuntimeError(f"a bench has no trouble: {outcome and outcome.trouble}")
+    return total
+
+
+# --- one run ----------------------------------------------------------------------------------------------------
+
+
+class _Meters:
+    """Everything that is read before and after a run."""
+
+    def __init__(self, found: Services, traffic: Traffic, spending: Spending) -> None:
+        self.found = found
+        self.traffic = traffic
+        self.spending = spending
+
+    def run(self, work: Callable[[], Counter[str]]) -> dict[str, Any]:
+        """Figures of *work*; CPU in seconds, memory in MB, everything of this process alone."""
+        for door in (self.found.dataverse, self.found.marketo):
+            door.delete("journal")
+        self.traffic.clear()
+        before, cpu, wall = _peak_mb(), time.process_time(), time.perf_counter()
+        self.spending.start()
+        handled = work()
+        split = self.spending.stop()
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        memory = {"before": before, "peak": _peak_mb()}
+        return {
+            "flow": {name: number for name, number in handled.items() if number},
+            "wall_s": round(wall, 1),
+            "cpu_s": round(cpu, 2),
+            "cpu_split_s": split,
+            "rss_mb": memory,
+            "storage": {
+                "operations": dict(self.traffic.requests),
+                "entities": {f"{table} {sort}": n for (table, sort), n in sorted(self.traffic.entities.items())},
+            },
+            "marketo": _marketo(self.found.marketo.get("journal")),
+            "dataverse": _dataverse(self.found.dataverse.get("journal")),
+        }
+
+
+def _peak_mb() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KB elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1_000_000)
+
+
+def _marketo(journal: Journal) -> dict[str, Any]:
+    """Calls by endpoint, with how full they were; what was written."""
+    counted = [entry for entry in journal if entry["kind"] in ("read", "write")]
+    by_endpoint: dict[str, dict[str, int]] = {}
+    for entry in counted:
+        line = by_endpoint.setdefault(_endpoint(entry), {"calls": 0, "items": 0})
+        line["calls"] += 1
+        line["items"] += entry["records"] if entry["kind"] == "write" else entry["filter_values"]
+    return {
+        "calls": len(counted),
+        "by_endpoint": by_endpoint,
+        "sizes": {name: [_items(e) for e in counted if _endpoint(e) == name] for name in by_endpoint},
+        "writes": sum(entry["kind"] == "write" for entry in counted),
+        "records_written": sum(n for e in counted for name, n in e["statuses"].items() if name != "skipped"),
+        "apart": dict(Counter(entry["kind"] for entry in journal if entry["kind"] not in ("read", "write"))),
+        "refused": dict(Counter(code for entry in journal for code in entry["codes"])),
+    }
+
+
+def _endpoint(entry: dict[str, Any]) -> str:
+    method, path = entry["endpoint"].split(" ", 1)
+    return f"{method} {path.removeprefix(PREFIX)}"
+
+
+def _items(entry: dict[str, Any]) -> int:
+    return int(entry["records"] if entry["kind"] == "write" else entry["filter_values"])
+
+
+def _dataverse(journal: Journal) -> dict[str, Any]:
+    asked = [entry for entry in journal if "/api/data/" in entry["path"]]
+    by_table = Counter(entry["path"].partition("/api/data/v9.2/")[2].partition("(")[0] for entry in asked)
+    return {"requests": len(asked), "by_table": dict(by_table.most_common())}
+
+
+# --- both runs --------------------------------------------------------------------------------------------------
+
+
+def measure(rows: dict[str, Any], profile: Path | None = None) -> dict[str, Any]:
+    with services(rows) as found:
+        traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
+        with _engine(found, traffic, spending, one_thread=profile is not None) as engine:
+            meters = _Meters(found, traffic, spending)
+            with _profiled(profile):
+                first = meters.run(lambda: _sync(engine))
+            fewest = _fewest(found)
+            found.dataverse.post("expire-delta-links")
+            again = meters.run(lambda: _sync(engine))
+    ratio = round(first["marketo"]["calls"] / sum(fewest.values()), 3)
+    return {"rows": rows, "fewest": fewest, "ratio": ratio, "first load": first, "re-run": again}
+
+
+@contextmanager
+def _profiled(file: Path | None) -> Iterator[None]:
+    if file is None:
+        with nullcontext():
+            yield
+        return
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        yield
+    finally:
+        profiler.disable()
+        profiler.dump_stats(file)
+
+
+def _fewest(found: Services) -> dict[str, int]:
+    """Calls that can't be saved, by endpoint (design.md §7)."""
+    roles = found.marketo.get("rows/roles")
+    numbers = {
+        "POST opportunities.json": len(found.marketo.get("rows/opportunities")),
+        "POST opportunities/roles.json": len(roles),
+        "POST companies.json": len(found.marketo.get("rows/companies")),
+        "GET leads.json": len({role["leadId"] for role in roles}),
+    }
+    return {name: -(-number // RECORDS) for name, number in numbers.items()}
+
+
+# --- showing ----------------------------------------------------------------------------------------------------
+
+
+def report(found: dict[str, Any]) -> Iterator[str]:
+    first, again = found["first load"], found["re-run"]
+    yield "| Marketo calls | fewest possible | first load | items | all links lost |\n|---|---:|---:|---:|---:|"
+    lines, later = first["marketo"]["by_endpoint"], again["marketo"]["by_endpoint"]
+    none = {"calls": 0, "items": 0}
+    for name in dict.fromkeys((*found["fewest"], *lines, *later)):
+        one, two = lines.get(name, none), later.get(name, none)
+        yield f"| {name} | {found['fewest'].get(name, 0)} | {one['calls']} | {one['items']:,} | {two['calls']} |"
+    calls = first["marketo"]["calls"], again["marketo"]["calls"]
+    yield f"| together | {sum(found['fewest'].values())} | {calls[0]} | | {calls[1]} |"
+    yield f"\n{found['ratio']} times the fewest possible; the goal is {GOAL} or less."
+    yield f"Records written when all links were lost: {again['marketo']['records_written']} (the goal is 0)."
+    yield f"Apart: {first['marketo']['apart']}\n"
+    yield "| of our process | first load | all links lost |\n|---|---:|---:|"
+    for name, value in _comparison(found["rows"]["opportunities"]):
+        yield f"| {name} | {value(first)} | {value(again)} |"
+
+
+def _comparison(opportunities: int) -> Iterator[tuple[str, Callable[[dict[str, Any]], str]]]:
+    yield "wall s", lambda run: f"{run['wall_s']}"
+    yield "CPU s", lambda run: f"{run['cpu_s']}"
+    yield "CPU ms per opportunity", lambda run: f"{run['cpu_s'] * 1000 / opportunities:.2f}"
+    for purpose in ("storage", "Dataverse client", "Marketo client", "flows and rules"):
+        yield (
+            f"… {purpose}",
+            lambda run, name=purpose: f"{run['cpu_split_s'].get(name, 0) * 1000 / opportunities:.2f}",
+        )
+    yield "peak RSS MB (before)", lambda run: f"{run['rss_mb']['peak']} ({run['rss_mb']['before']})"
+    yield "storage operations per 1,000", lambda run: _per_thousand(run["storage"]["operations"], opportunities)
+    yield (
+        "entities written per opportunity",
+        lambda run: f"{sum(run['storage']['entities'].values()) / opportunities:.3f}",
+    )
+    for kind in ("OpportunityLedger", "ConnectionMap", "People", "CompanyLedger", "SyncState"):
+        yield f"… {kind}", lambda run, name=kind: f"{_entities(run, name) / opportunities:.3f}"
+    yield "Dataverse requests", lambda run: f"{run['dataverse']['requests']}"
+    yield "deliveries", lambda run: f"{run['flow'].get('deliveries', 0)}"
+
+
+def _per_thousand(numbers: dict[str, int], opportunities: int) -> str:
+    return f"{sum(numbers.values()) * 1000 / opportunities:.0f}"
+
+
+def _entities(run: dict[str, Any], table: str) -> int:
+    return sum(number for name, number in run["storage"]["entities"].items() if name.split()[0] == table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    rows = {"seed": options.seed, "opportunities": options.opportunities, "roles_per_opportunity": options.roles}
+    rows |= {name: n for name in ("accounts", "contacts") if (n := getattr(options, name)) is not None}
+    found = measure(rows, options.profile)
+    print("\n".join(report(found)))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.first_load", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--opportunities", type=int, default=10_000, metavar="N", help="default: 10000")
+    parser.add_argument("--roles", type=float, default=1.5, metavar="N", help="on the average (default: 1.5)")
+    parser.add_argument("--accounts", type=int, metavar="N", help="default: a tenth of the opportunities")
+    parser.add_argument("--contacts", type=int, metavar="N", help="default: half of the opportunities")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
+    parser.add_argument("--json", type=Path, default=RESULTS / "first_load.json", metavar="FILE", help="where it goes")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a cProfile of the first load there")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Show on this machine what the sync does, and prove it: `python -m tools.demo`, or `make demo`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from tools.azurite import AzuriteError
+from tools.demo.screen import Failed, Screen
+from tools.demo.services import Services, new_folder, without_ours
+from tools.demo.story import Story
+
+GOOD, BAD = 0, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 only if every step showed what it had to and nothing differs in the end."""
+    options = parser().parse_args(arguments)
+    os.environ.update(without_ours(os.environ))  # our own look at the storage emulator passes proxies by, too
+    signal.signal(signal.SIGTERM, interrupt)
+    screen, folder = Screen(), new_folder()
+    started = time.monotonic()
+    try:
+        with Services(folder, options.seed) as services:
+            code = tell(services, screen, options, started)
+            if options.keep:
+                keep(services, screen)
+    except (AzuriteError, Failed) as error:
+        code = failed(screen, folder, error)
+    except KeyboardInterrupt:
+        screen.say("Stopped; nothing was left running.")
+        return 130
+    return code
+
+
+def tell(services: Services, screen: Screen, options: argparse.Namespace, started: float) -> int:
+    screen.say(
+        "Opportunity Sync: Dynamics 365 Sales and Marketo are emulated here, each a server of its own; "
+        "the sync runs as it is deployed."
+    )
+    try:
+        Story(services, screen, data=options.data, seed=options.seed).run()
+    except Failed as error:
+        return failed(screen, services.folder, error)
+    screen.say(f"All of it took {time.monotonic() - started:.0f} s.")
+    return GOOD
+
+
+def failed(screen: Screen, folder: Path, error: Exception) -> int:
+    screen.bad(f"FAILED at “{screen.step}”: {error}")
+    screen.say(f"The logs are in {shown(folder)}.")
+    return BAD
+
+
+def keep(services: Services, screen: Screen) -> None:
+    """Leave everything running until Ctrl-C, and tell what can be done with it."""
+    environment = services.write_environment()
+    screen.step = "everything keeps running"
+    screen.lines(
+        [
+            "",
+            "Everything keeps running until Ctrl-C here. In another terminal:",
+            "",
+            f"  . {shown(environment)}   # the settings; the emulators' secrets are none",
+            f"  {shown(Path(sys.executable))} -m sync_core status",
+            f"  {shown(Path(sys.executable))} -m tools.checker --dataverse $DATAVERSE_URL \\",
+            "      --marketo $MARKETO_URL --ca $REQUESTS_CA_BUNDLE",
+            "",
+            "  # change something in Dynamics, look at it in Marketo a second later",
+            "  curl --cacert $REQUESTS_CA_BUNDLE $DATAVERSE_URL/admin/rows/opportunity",
+            '  curl --cacert $REQUESTS_CA_BUNDLE $DATAVERSE_URL/admin/edit -d \'{"op": "win", "id": "..."}\'',
+            "  curl --cacert $REQUESTS_CA_BUNDLE $MARKETO_URL/admin/rows/opportunities",
+            "  curl --cacert $REQUESTS_CA_BUNDLE $MARKETO_URL/admin/people-with-opportunity",
+            "",
+            f"  Dynamics {services.dataverse_url}   Marketo {services.marketo_url}",
+            f"  logs     {shown(services.folder)}",
+        ]
+    )
+    threading.Event().wait()
+
+
+def shown(path: Path) -> str:
+    """As seen from here, where that is shorter."""
+    return os.path.relpath(path) if Path.cwd() in path.parents else str(path)
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m tools.demo",
+        description="Load a CRM into Marketo, both emulated on this machine, live through a day with it, and prove that "
+        "Marketo holds what the rules say. Takes about a minute, needs no account and no network.",
+    )
+    found.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="opportunities.json, accounts.json, contacts.json and connections.json in Web API shape "
+        "(default: the UK data beside the checkout if it is there, else generated)",
+    )
+    found.add_argument("--seed", type=int, default=1, metavar="N", help="for generated data and random choices (1)")
+    found.add_argument("--keep", action="store_true", help="leave everything running afterwards, until Ctrl-C")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

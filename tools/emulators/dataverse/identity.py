@@ -1,0 +1,199 @@
+"""Entra ID's token endpoint, the managed identity of App Service, and the check of a bearer (dataverse.md §1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+
+from tools.emulators.dataverse.errors import DataverseError
+from tools.emulators.dataverse.schema import Table
+from tools.emulators.dataverse.state import DataverseState
+
+ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+EXCHANGE = "api://AzureADTokenExchange"
+MISSING_PRIVILEGE = "0x80040220"
+
+
+class TokenRefused(Exception):
+    """The token endpoint's own kind of error."""
+
+    def __init__(self, error: str, code: str, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+        self.body = {
+            "error": error,
+            "error_description": f"{code}: {text}",
+            "error_codes": [int(code.removeprefix("AADSTS"))],
+        }
+
+
+def discovery(base: str, tenant: str) -> dict[str, Any]:
+    """The OpenID configuration, as far as msal reads it."""
+    return {
+        "issuer": f"{base}/{tenant}/v2.0",
+        "authorization_endpoint": f"{base}/{tenant}/oauth2/v2.0/authorize",
+        "token_endpoint": f"{base}/{tenant}/oauth2/v2.0/token",
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
+        "jwks_uri": f"{base}/{tenant}/discovery/v2.0/keys",
+    }
+
+
+def token(state: DataverseState, tenant: str, form: Mapping[str, str], base: str) -> dict[str, Any]:
+    """Client credentials: by secret, by certificate or by a federated assertion."""
+    if tenant != state.tenant:
+        raise TokenRefused("invalid_request", "AADSTS90002", f"Tenant '{tenant}' not found.")
+    if form.get("grant_type") != "client_credentials":
+        raise TokenRefused("unsupported_grant_type", "AADSTS70003", "The app requested an unsupported grant type.")
+    if form.get("client_id") != state.client_id:
+        raise TokenRefused(
+            "unauthorized_client", "AADSTS700016", f"Application '{form.get('client_id')}' was not found."
+        )
+    _authenticate(state, form, f"{base}/{tenant}")
+    scope = form.get("scope", "")
+    if not scope.endswith("/.default"):
+        raise TokenRefused(
+            "invalid_scope", "AADSTS1002012", f"The scope {scope} is not valid: it must end in /.default."
+        )
+    lifetime = int(state.switches["token_lifetime"])
+    access_token = issue(state, scope.removesuffix("/.default"), base)
+    return {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": access_token}
+
+
+def _authenticate(state: DataverseState, form: Mapping[str, str], authority: str) -> None:
+    if "client_assertion" in form:
+        _check_assertion(state, form, authority)
+    elif form.get("client_secret") != state.client_secret:
+        raise TokenRefused("invalid_client", "AADSTS7000215", "Invalid client secret provided.", 401)
+
+
+def _check_assertion(state: DataverseState, form: Mapping[str, str], authority: str) -> None:
+    assertion = form["client_assertion"]
+    try:
+        claims = jwt.decode(assertion, options={"verify_signature": False})
+    except jwt.PyJWTError as error:
+        raise TokenRefused("invalid_client", "AADSTS50027", "The client assertion is not a valid JWT.", 401) from error
+    if form.get("client_assertion_type") != ASSERTION:
+        raise TokenRefused("invalid_request", "AADSTS900144", "The client_assertion_type is missing.")
+    if claims.get("aud") == EXCHANGE:
+        _check_federated(state, assertion)
+        return
+    if claims.get("aud") not in {f"{authority}/oauth2/v2.0/token", f"{authority}/v2.0"}:
+        raise TokenRefused("invalid_client", "AADSTS7002121", f"No matching audience found: {claims.get('aud')}.", 401)
+    if {claims.get("iss"), claims.get("sub")} != {state.client_id}:
+        raise TokenRefused("invalid_client", "AADSTS700021", "The assertion's issuer or subject isn't the client.", 401)
+    if certificate := state.switches["client_certificate"]:
+        _check_signature(assertion, certificate, claims["aud"])
+
+
+def _check_signature(assertion: str, certificate: str, audience: str) -> None:
+    from cryptography.x509 import load_pem_x509_certificate  # only who uses certificates pays for it
+
+    key: Any = load_pem_x509_certificate(certificate.encode()).public_key()
+    try:
+        jwt.decode(assertion, key, algorithms=["RS256", "PS256"], audience=audience)
+    except jwt.PyJWTError as error:
+        raise TokenRefused("invalid_client", "AADSTS700027", f"The certificate doesn't match: {error}.", 401) from error
+
+
+def _check_federated(state: DataverseState, assertion: str) -> None:
+    """A managed identity's token instead of a secret (dataverse.md §1.3)."""
+    try:
+        jwt.decode(assertion, state.signing_key, algorithms=["HS256"], audience=EXCHANGE, options={"verify_exp": False})
+    except jwt.PyJWTError as error:
+        raise TokenRefused(
+            "invalid_client", "AADSTS700211", "No matching federated identity record found.", 401
+        ) from error
+
+
+def issue(state: DataverseState, audience: str, base: str) -> str:
+    """An access token; its lifetime is told by the emulator's clock."""
+    now = int(state.clock.now().timestamp())
+    claims = {
+        "aud": audience,
+        "iss": f"{base}/{state.tenant}/v2.0",
+        "sub": state.managed_identity_principal_id,
+        "tid": state.tenant,
+        "appid": state.client_id,
+        "iat": now,
+        "exp": now + int(state.switches["token_lifetime"]),
+    }
+    return jwt.encode(claims, state.signing_key, algorithm="HS256")
+
+
+def managed_identity(
+    state: DataverseState, header: str | None, query: Mapping[str, str], base: str
+) -> tuple[int, dict[str, Any]]:
+    """What App Service answers at `IDENTITY_ENDPOINT`."""
+    if header != state.identity_header:
+        return 401, {"statusCode": 401, "message": "The identity header is missing or wrong."}
+    if query.get("client_id", state.client_id) != state.client_id or not query.get("resource"):
+        return 400, {
+            "statusCode": 400,
+            "message": "No User Assigned or Delegated Managed Identity found for specified ClientId.",
+        }
+    resource = query["resource"].removesuffix("/.default")
+    expires = int(time.time()) + int(state.switches["token_lifetime"])
+    found = {"access_token": issue(state, resource, base), "expires_on": str(expires), "resource": resource}
+    return 200, {**found, "token_type": "Bearer", "client_id": state.client_id}
+
+
+class Bearers:
+    """Checks access tokens; a signature is verified once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def accepts(self, state: DataverseState, header: str | None, base: str) -> bool:
+        """Ours, for this organization and not expired (dataverse.md §1.1)."""
+        scheme, _, access_token = (header or "").partition(" ")
+        if scheme.lower() != "bearer":
+            return False
+        claims = self._known.get((state.signing_key, access_token)) or self._verified(state, access_token)
+        in_time = claims.get("exp", 0) > state.clock.now().timestamp()
+        return in_time and claims.get("aud", "").rstrip("/") == base and claims.get("appid") == state.client_id
+
+    def _verified(self, state: DataverseState, access_token: str) -> dict[str, Any]:
+        unchecked: Any = {"verify_exp": False, "verify_aud": False, "verify_iat": False}
+        try:
+            claims: dict[str, Any] = jwt.decode(
+                access_token, state.signing_key, algorithms=["HS256"], options=unchecked
+            )
+        except jwt.PyJWTError:
+            return {}
+        self._known[(state.signing_key, access_token)] = claims
+        return claims
+
+
+def check_user(state: DataverseState) -> None:
+    """The application user behind the token (dataverse.md §1.2)."""
+    user = state.switches["application_user"]
+    if user == "missing":
+        raise DataverseError(403, "0x80072560", "The user is not a member of the organization.")
+    if user == "disabled":
+        raise DataverseError(
+            403, "0x80040225", "The specified user is disabled, or lacks the role with prvReadOpportunity."
+        )
+
+
+def check_read(state: DataverseState, table: Table, *, tracking: bool) -> None:
+    """Read privilege on a table; change tracking wants it organization-wide (dataverse.md §3.5)."""
+    depth = "none" if state.switches["application_user"] == "no_role" else state.switches["privileges"].get(table.name)
+    privilege = f"prvRead{table.name.capitalize()}"
+    if depth == "none":
+        raise DataverseError(
+            403,
+            MISSING_PRIVILEGE,
+            f"Principal user (Id={state.application_user_id}, type=8) is missing {privilege} privilege "
+            f"(Id={state.organization_id}) on OTC={table.code} for entity '{table.name}'.",
+        )
+    if depth and depth != "organization" and tracking:
+        raise DataverseError(
+            403,
+            MISSING_PRIVILEGE,
+            f"SecLib::CheckPrivilege failed. User: {state.application_user_id}, PrivilegeName: {privilege}, "
+            f"PrivilegeId: {state.organization_id}, Required Depth: Global, BusinessUnitId: {state.business_unit_id}, "
+            "MetadataCache Privileges Count: 7356, User Privileges Count: 586",
+        )

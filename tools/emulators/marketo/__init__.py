@@ -1,0 +1,1 @@
+"""An emulated Adobe Marketo Engage subscription: state in `state`, HTTP in `web`."""
