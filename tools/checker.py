@@ -402,7 +402,7 @@ class Fewest:
         """By kind of call, for what changed from *before* to *after*; people asked for once count as known."""
         changed = _changed_opportunities(before, after)
         asked = {pair for key in changed for pair in after.addresses.get(key, ())} - self.known
-        self.known |= {pair for pair in asked if pair[1] not in after.unknown}
+        self.known |= asked
         records = {
             "people looked up": len({address for _, address in asked}),
             "companies": len(self._companies(before, after)),

@@ -171,6 +171,7 @@ class _Delivery:
         for case in absent:
             if case.id in buried or case.row.state is State.GONE:
                 case.removed = True
+                case.force = case.force or case.row.reason.startswith(REFERENCE_MISSING)
             else:
                 case.waits = "not visible: a read by id lacks it, and nothing says that it was deleted"
 
@@ -403,7 +404,8 @@ class _Delivery:
 
     def _role_removed(self, case: OpportunityCase, record: Mapping[str, Any], answer: Answer) -> None:
         key = (record["leadId"], record["role"].casefold())
-        if verdict(answer, removal=True, kind=MarketoObject.ROLE) is Verdict.DONE:
+        moved = answer.code == REFERENCE_MISSING and not case.force  # its person may have been merged in Marketo
+        if verdict(answer, removal=True, kind=MarketoObject.ROLE) is Verdict.DONE and not moved:
             del case.roles[key]
             self.counts["roles removed"] += 1
         else:

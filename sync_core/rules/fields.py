@@ -184,7 +184,8 @@ def _convert(field: MarketoField, row: Row, source: Source, labels: Labels) -> A
     """The value of *source* as Marketo takes it (marketo.md §5.4), null for empty text."""
     try:
         value = _clean(_value(row, source, labels))
-        return None if value is None else _CONVERSIONS.get(field.type, _text)(value)
+        convert: Callable[[Any], Any] = _CONVERSIONS.get(field.type, _text)
+        return None if value is None else convert(value)
     except (TypeError, ValueError, ArithmeticError):
         raise UnfitValueError(f"{field.name}: the value does not fit Marketo's type {field.type}") from None
 

@@ -82,6 +82,7 @@ def refusal(answer: Answer) -> str:
 
 
 REFUSALS = {  # marketo.md §4.3
+    "413": "the record is larger than Marketo takes",
     "1001": "the value has the wrong type",
     "1002": "a required field is missing",
     "1003": "a value is invalid",

@@ -30,6 +30,7 @@ class Meaning(StrEnum):
 _SETTING, _WAIT, _RECORD = Meaning.SETTING, Meaning.WAIT, Meaning.RECORD
 
 CODES: Mapping[str, Meaning] = {
+    "413": _RECORD,
     "500": _WAIT,
     "502": _WAIT,
     "600": _SETTING,

@@ -317,6 +317,35 @@ def test_a_restored_opportunity_comes_back(stage: Stage, org: Org) -> None:
     assert state_of(stage, org.deal)[0] is State.IN_STEP
 
 
+def test_a_role_whose_person_was_merged_in_marketo_is_found_and_removed(stage: Stage, org: Org) -> None:
+    connection = org.stakeholder(org.ann)
+    stage.sync()
+    stage.marketo.merge(org.lead_bob, [org.lead_ann])
+    stage.edit("disconnect", id=connection)
+
+    stage.sync()
+    stage.clock.sleep(120)
+    stage.sync()
+
+    assert stage.roles() == set()
+    assert state_of(stage, org.deal)[0] is State.IN_STEP
+
+
+def test_a_person_deleted_and_made_again_in_marketo_gets_the_role_back(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.stakeholder(org.ann)
+    stage.sync()
+    stage.marketo.edit({"op": "delete-lead", "id": org.lead_ann})
+    (again,) = stage.people("ann@acme.invalid")
+    org.stakeholder(org.ann, "Champion")
+
+    stage.sync()
+    stage.clock.sleep(120)
+    stage.sync()
+
+    assert stage.roles() == {(org.deal, again, "Decision Maker"), (org.deal, again, "Champion")}
+
+
 def _role_writes(stage: Stage) -> list[str]:
     calls = [call for call in stage.marketo.journal.since(0) if "roles" in call["endpoint"] and call["kind"] == "write"]
     return ["delete" if "delete" in call["endpoint"] else "sync" for call in calls]

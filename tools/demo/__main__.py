@@ -9,22 +9,25 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
 from tools.azurite import AzuriteError
+from tools.demo import crm
 from tools.demo.screen import Failed, Screen
 from tools.demo.services import Services, new_folder, without_ours
 from tools.demo.story import Story
 
-GOOD, BAD = 0, 1
+GOOD, BAD, STOPPED = 0, 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 only if every step showed what it had to and nothing differs in the end."""
     options = parser().parse_args(arguments)
     os.environ.update(without_ours(os.environ))  # our own look at the storage emulator passes proxies by, too
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     screen, folder = Screen(), new_folder()
     started = time.monotonic()
     try:
@@ -36,20 +39,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = failed(screen, folder, error)
     except KeyboardInterrupt:
         screen.say("Stopped; nothing was left running.")
-        return 130
+        return STOPPED
+    except Exception:
+        screen.bad(f"BROKEN at “{screen.step}”. The logs are in {shown(folder)}.")
+        raise
     return code
 
 
 def tell(services: Services, screen: Screen, options: argparse.Namespace, started: float) -> int:
-    screen.say(
-        "Opportunity Sync: Dynamics 365 Sales and Marketo are emulated here, each a server of its own; "
-        "the sync runs as it is deployed."
-    )
+    screen.title("Opportunity Sync: from Dynamics 365 Sales to Marketo")
+    screen.say("Both are emulated here, each a server of its own; the sync's functions run as they are deployed.")
     try:
-        Story(services, screen, data=options.data, seed=options.seed).run()
+        Story(
+            services, screen, data=None if options.generated else options.data or crm.beside_us(), seed=options.seed
+        ).run()
     except Failed as error:
         return failed(screen, services.folder, error)
-    screen.say(f"All of it took {time.monotonic() - started:.0f} s.")
+    screen.end(f"All of it took {time.monotonic() - started:.0f} s.")
     return GOOD
 
 
@@ -83,7 +89,8 @@ def keep(services: Services, screen: Screen) -> None:
             f"  logs     {shown(services.folder)}",
         ]
     )
-    threading.Event().wait()
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
 
 
 def shown(path: Path) -> str:
@@ -98,16 +105,18 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m tools.demo",
-        description="Load a CRM into Marketo, both emulated on this machine, live through a day with it, and prove that "
-        "Marketo holds what the rules say. Takes about a minute, needs no account and no network.",
+        description="Load a CRM into Marketo, both emulated on this machine, live through a day with it, and prove "
+        "that Marketo holds what the rules say. Takes about a minute, needs no account and no network.",
     )
-    found.add_argument(
+    source = found.add_mutually_exclusive_group()
+    source.add_argument(
         "--data",
         type=Path,
         metavar="FOLDER",
         help="opportunities.json, accounts.json, contacts.json and connections.json in Web API shape "
         "(default: the UK data beside the checkout if it is there, else generated)",
     )
+    source.add_argument("--generated", action="store_true", help="make the CRM up, whatever data is there")
     found.add_argument("--seed", type=int, default=1, metavar="N", help="for generated data and random choices (1)")
     found.add_argument("--keep", action="store_true", help="leave everything running afterwards, until Ctrl-C")
     return found

@@ -31,9 +31,13 @@ Tables = Mapping[str, Sequence[Row]]
 # --- filling both services ------------------------------------------------------------------------------------
 
 
+def beside_us() -> Path | None:
+    """The UK data, which a fresh clone does not have."""
+    return UK if UK.is_dir() else None
+
+
 def fill(dataverse: Admin, folder: Path | None, seed: int) -> str:
-    """Load *folder* or generated rows; says which."""
-    folder = folder or (UK if UK.is_dir() else None)
+    """Load *folder*, or generated rows; says which."""
     if folder is not None:
         dataverse.post("load", {"tables": _read(folder)})
         return "UK public procurement notices" if folder == UK else f"from {folder.name}"

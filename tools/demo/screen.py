@@ -25,6 +25,14 @@ class Screen:
         self.console = Console(highlight=False, markup=False, emoji=False)
         self.step = "the start"
 
+    def title(self, text: str) -> None:
+        self.console.print(text, style="bold")
+        self.console.print()
+
+    def end(self, text: str) -> None:
+        self.console.print()
+        self.say(text)
+
     def chapter(self, number: int, title: str) -> None:
         self.step = f"{number} {title}"
         self.console.print()

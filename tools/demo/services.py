@@ -103,20 +103,23 @@ class Host(Program):
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         log = folder / "host.log"
         self._read = log.stat().st_size if log.exists() else 0
+        self._looked = time.monotonic()
         super().__init__("host", ["tools.local_host", *arguments, "--timer-now"], folder, environment)
 
     def wait_for_tick(self, *, after: float) -> None:
         """Until a tick has ended that began after the moment *after* (of the monotonic clock)."""
         deadline = time.monotonic() + TICK_S
         while True:
-            lines, now = self._new_lines(), time.monotonic()
+            # What the last look did not show has ended since then, and began as much earlier as it took.
+            before, self._looked = self._looked, time.monotonic()
+            lines = self._new_lines()
             if any("detect_changes failed" in line for line in lines):
                 raise Failed(next(line for line in lines if "detect_changes failed" in line))
             spent = [float(match[1]) for match in map(TICK_LINE.match, lines) if match]
-            if spent and now - spent[-1] - 3 * LOOK_EVERY_S > after:
+            if spent and before - spent[-1] - LOOK_EVERY_S / 2 > after:
                 return
             self.require_running()
-            if now > deadline:
+            if self._looked > deadline:
                 raise Failed(f"no tick within {TICK_S} s")
             time.sleep(LOOK_EVERY_S)
 

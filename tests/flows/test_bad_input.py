@@ -1,0 +1,105 @@
+"""Bad input of every kind: a clear error or a documented outcome, and nothing changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sync_core.errors import ConfigurationError
+from sync_core.model import Lane, State
+from sync_core.wiring import read_config
+from tests.flows.org import Org
+from tests.flows.test_changes import state_of
+from tests.stage import Stage
+
+
+def trouble_of(stage: Stage) -> str:
+    stage.tick()
+    outcome = stage.deliver()
+    assert outcome is not None
+    assert isinstance(outcome.trouble, ConfigurationError)
+    assert stage.opportunities() == {}
+    return str(outcome.trouble)
+
+
+def test_a_column_that_dynamics_does_not_have_is_named() -> None:
+    stage = Stage(changes={'description  = "description"': 'description  = "new_nothing"'})
+    Org(stage)
+
+    text = trouble_of(stage)
+
+    assert "new_nothing" in text
+    assert "sync.toml" in text
+
+
+def test_a_field_that_marketo_does_not_have_is_named() -> None:
+    stage = Stage(changes={'description  = "description"': 'nothing__c   = "description"'})
+    Org(stage)
+
+    assert "Marketo has no field nothing__c" in trouble_of(stage)
+
+
+def test_a_field_that_nobody_may_write_is_named() -> None:
+    stage = Stage(changes={'description  = "description"': 'updatedAt    = "createdon"'})
+    Org(stage)
+
+    assert "updatedAt" in trouble_of(stage)
+
+
+def test_a_table_that_is_not_tracked_says_how_to_switch_it_on(stage: Stage) -> None:
+    stage.dataverse.tables["connection"].tracked = False
+
+    with pytest.raises(ConfigurationError, match="Track changes"):
+        stage.tick()
+
+
+def test_a_missing_privilege_is_named(stage: Stage) -> None:
+    stage.dataverse.switches["privileges"] = {"contact": "business_unit"}
+
+    with pytest.raises(ConfigurationError, match="contact"):
+        stage.tick()
+
+
+@pytest.mark.parametrize("address", ["not an address", "two@at@signs.invalid", "jörg@acme.invalid", "a,b@acme.invalid"])
+def test_an_address_that_marketo_refuses_gives_no_role_and_stops_nobody(stage: Stage, org: Org, address: str) -> None:
+    org.stakeholder(org.contact(address))
+    org.stakeholder(org.bob, "Champion")
+
+    stage.sync()
+
+    assert stage.roles() == {(org.deal, org.lead_bob, "Champion")}
+    assert state_of(stage, org.deal)[0] is State.IN_STEP
+
+
+def test_an_unreadable_configuration_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"missing\.toml can't be read"):
+        read_config(tmp_path / "missing.toml")
+    (tmp_path / "latin.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="UTF-8"):
+        read_config(tmp_path / "latin.toml")
+
+
+def test_a_record_too_large_for_any_call_harms_only_itself(stage: Stage, org: Org) -> None:
+    big = org.opportunity("Big")
+
+    def too_large(request: object) -> None:
+        body = getattr(request, "body", b"") or b""
+        if isinstance(body, bytes) and big.encode() in body and b'"input"' in body:
+            request.body = body.replace(b'"Big"', b'"' + b"x" * 1_100_000 + b'"')  # type: ignore[attr-defined]
+            request.headers["Content-Length"] = str(len(request.body))  # type: ignore[attr-defined]
+
+    stage.marketo_wire.fault = too_large
+    stage.sync()
+
+    assert org.deal in stage.opportunities()
+    assert state_of(stage, big) == (State.PARKED, "413: the record is larger than Marketo takes")
+
+
+def test_poison_that_is_not_ours_is_kept_aside(stage: Stage) -> None:
+    stage.world.queue.poison(Lane.FRESH, "what is this?")
+
+    stage.tick()
+
+    assert stage.world.queue.lengths()["unreadable"] == 1
+    assert stage.world.queue.lengths()["fresh poison"] == 0

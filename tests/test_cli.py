@@ -1,0 +1,164 @@
+"""The operator's commands: what they print, what they return, what they say to wrong usage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_core import cli
+from sync_core.model import State
+from tests.flows.org import Org
+from tests.stage import Stage
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    stage = Stage()
+    monkeypatch.setattr(cli, "engine", lambda: stage.engine)
+    return stage
+
+
+@pytest.fixture
+def org(stage: Stage) -> Org:
+    return Org(stage)
+
+
+def run(*arguments: str) -> int:
+    return cli.main(arguments)
+
+
+def printed(capsys: Any) -> Any:
+    return json.loads(capsys.readouterr().out)
+
+
+def test_sync_runs_until_the_queue_is_empty(stage: Stage, org: Org, capsys: Any) -> None:
+    code = run("sync", "--json")
+
+    assert code == cli.GOOD
+    assert printed(capsys)["opportunities posted"] == 1
+    assert org.deal in stage.opportunities()
+
+
+def test_sync_only_touches_the_named_opportunities_and_detects_nothing(stage: Stage, org: Org) -> None:
+    other = org.opportunity("Other")
+
+    code = run("sync", "--only", "{" + other.upper() + "}")
+
+    assert code == cli.GOOD
+    assert stage.opportunities().keys() == {other}
+    assert stage.world.documents.read("feed", "opportunity") is None
+
+
+def test_status_counts_states_and_says_what_needs_a_person(stage: Stage, org: Org, capsys: Any) -> None:
+    run("sync")
+    capsys.readouterr()
+
+    code = run("status", "--json")
+    found = printed(capsys)
+
+    assert code == cli.GOOD
+    assert found["opportunities"][State.IN_STEP] == 1
+    assert set(found["feeds"].values()) == {"following"}
+    assert found["needs you"] == []
+
+
+def test_held_removals_are_listed_and_pass_once_approved(stage: Stage, capsys: Any) -> None:
+    org = Org(stage)
+    deals = [org.opportunity(f"Deal {number}") for number in range(150)]
+    run("sync")
+    for deal in deals:
+        org.delete("opportunity", deal)
+    run("sync")
+    capsys.readouterr()
+
+    assert run("status") == cli.PROBLEMS
+    assert "150 removals are held" in capsys.readouterr().out
+    assert run("approve-removals", "--json") == cli.PROBLEMS
+    assert len(printed(capsys)["held"]) == 150
+    assert run("approve-removals", "--yes", "--json") == cli.GOOD
+    assert printed(capsys) == {"approved": 150}
+    run("sync")
+    assert stage.opportunities().keys() == {org.deal}
+
+
+def test_explain_tells_why_each_role_is_there_and_the_others_are_not(stage: Stage, org: Org, capsys: Any) -> None:
+    org.stakeholder(org.ann)
+    org.stakeholder(org.bob, "Champion")
+    org.stakeholder(org.contact(None), "Influencer")
+    stage.edit("connect", opportunity=org.deal, account=org.bolt, role="Champion")
+    run("sync")
+    capsys.readouterr()
+
+    assert run("explain", org.deal) == cli.GOOD
+    text = capsys.readouterr().out
+
+    assert f"Champion: person {org.lead_bob}" in text
+    assert "why: the contact has no e-mail address in Dynamics" in text
+    assert "leads to a record that is not a contact" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_explain_writes_nothing(stage: Stage, org: Org) -> None:
+    assert run("explain", org.deal) == cli.GOOD
+
+    assert stage.opportunities() == {}
+    assert stage.writes() == 0
+
+
+def test_explain_of_an_unknown_id_says_so(stage: Stage, capsys: Any) -> None:
+    assert run("explain", "00000000-0000-4000-8000-000000000000") == cli.PROBLEMS
+
+    assert "Dynamics doesn't show this opportunity." in capsys.readouterr().out
+
+
+def test_repoint_changes_nothing_without_confirm(stage: Stage, org: Org, capsys: Any) -> None:
+    run("sync")
+    before = stage.world.documents.read("feed", "opportunity")
+
+    assert run("repoint") == cli.USAGE
+
+    assert stage.world.documents.read("feed", "opportunity") == before
+    assert "--confirm" in capsys.readouterr().err
+
+
+def test_an_id_that_is_none_is_wrong_usage(capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("explain", "deal-7")
+
+    assert stopped.value.code == cli.USAGE
+    assert "give the GUID" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["sync", "status", "explain", "approve-removals", "repoint", None])
+def test_every_command_has_help(command: str | None, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(*([command] if command else []), "--help")
+
+    assert stopped.value.code == 0
+    assert "usage: python -m sync_core" in capsys.readouterr().out
+
+
+def test_missing_settings_are_named_together() -> None:
+    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sync_core", "status"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == cli.USAGE
+    for name in ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET", "AzureWebJobsStorage"):
+        assert name in done.stderr
+    assert "Traceback" not in done.stderr
