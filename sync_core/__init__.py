@@ -1,1 +1,28 @@
-"""Opportunity Sync: keeps Marketo opportunities in step with Dynamics 365 Sales."""
+"""Opportunity Sync: keeps Marketo opportunities in step with Dynamics 365 Sales, one way.
+
+The modules in the order the data meets them:
+
+    settings      every app setting, read once
+    mapping       sync.toml, read and validated once
+    wiring        settings in, engine out; the only module that knows every class
+    engine        what triggers and command line call; the answer to each class of failure
+    flows.world   everything a flow may use
+    flows.guard   the check of the pair, and the removal guard
+    flows.detect  delta links → ids on the queue
+    messages      the queue message: which ids, never what changed
+    flows.reconcile   ids → ledger, observe, decide, apply, record
+    flows.observe     what is true in Dynamics now, and what the rules make of it
+    rules.association who and which account belongs to an opportunity, and why (pure)
+    rules.fields      which Marketo fields and values it becomes (pure)
+    rules.planning    which writes are still missing (pure)
+    rules.batches     full calls of at most 300 records and 1 MB (pure)
+    rules.verdicts    what Marketo's codes mean (pure)
+    flows.explain     the same rules, told instead of applied
+    flows.status      where everything stands; approve and repoint
+    ports         what the flows need from the world
+    adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
+    adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
+    cli           the operator's commands
+    model         the nouns, frozen
+    errors        the failures, by what happens next
+"""

@@ -447,6 +447,8 @@ def _line(text: str, path: tuple[str | int, ...]) -> int | None:
             if header[1] == "[[":
                 seen[header[2]] = seen.get(header[2], -1) + 1
                 table = (*table, seen[header[2]])
+            if table[: len(path)] == path:
+                return number
             if path[: len(table)] == table:
                 best = number
         elif (entry := re.match(r"\s*([^#=\[\]{}]+?)\s*=", line)) and path[: len(table)] == table:

@@ -116,7 +116,7 @@ class Marketo(Protocol):
         """Fields by name, as the subscription describes them."""
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
-        """One `createOrUpdate` of at most 300 records; nothing is sent from *until* on. Raises SplitBatch, OutOfTime."""
+        """One `createOrUpdate` of at most 300 records; not sent from *until* on. Raises SplitBatch, OutOfTime."""
 
     def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         """One `delete.json` of at most 300 keys; the same promises as `upsert`."""

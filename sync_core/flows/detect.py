@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from sync_core.errors import DeltaLinkExpired, NotOurs
-from sync_core.flows.guard import known_records
+from sync_core.flows.guard import COMPARISON, known_records
 from sync_core.flows.observe import chunks
 from sync_core.flows.world import World
 from sync_core.messages import decode, parts, split
@@ -95,6 +95,7 @@ class _Detection:
             self.force = feeds[OPPORTUNITY].force
             self._follow(feeds[OPPORTUNITY], _Detection._opportunities)
             self._finish_full_read(feeds[OPPORTUNITY])
+            self._compare_if_asked(feeds[OPPORTUNITY])
         self._save()
         self.tick.complete = all(feed.following for feed in feeds.values())
         self.tick.counts["first read"] = int(first)
@@ -141,7 +142,9 @@ class _Detection:
             return
 
     def _link_in_hand(self, feed: Feed, everything: Feed) -> None:
-        """The side table is followed from here; if its link had been lost, every opportunity is looked at again."""
+        """The side table is followed from here; if its link had been lost, what shows it is looked at again."""
+        if feed.again and feed.table == "account":
+            self._add_all_companies()
         if feed.again and everything.following:
             self._start_over(everything)
             self._save(everything)
@@ -165,6 +168,19 @@ class _Detection:
             self._compare()
             feed.phase, feed.again, feed.force = "following", False, False
             self.unsaved.append(feed)
+
+    def _compare_if_asked(self, feed: Feed) -> None:
+        """Reconcile met ids that stay invisible: only a complete enumeration tells whether they are gone."""
+        asked = self.world.documents.read(*COMPARISON)
+        if asked is not None and feed.following and self._time_left():
+            self._compare()
+            self._flush()
+            self.world.documents.delete(*COMPARISON)
+
+    def _add_all_companies(self) -> None:
+        for ids in self.world.companies.ids():
+            self.accounts |= dict.fromkeys(ids)
+            self._flush()
 
     def _compare(self) -> None:
         """Ledger ids that a complete, later enumeration lacks are candidates; the fresh read of reconcile decides."""
@@ -298,9 +314,7 @@ class _Detection:
             return
         if document is not None:
             self.queued = self.world.config.sync.fresh_max
-            for ids in self.world.companies.ids():
-                self.accounts |= dict.fromkeys(ids)
-                self._flush()
+            self._add_all_companies()
             self._start_over(feed)
             self._save(feed)
         ticket = document.ticket if document else None

@@ -12,6 +12,7 @@ from sync_core.model import SCHEMA, State
 
 WINDOW = timedelta(hours=24)
 PAIR = ("stamp", "pair")
+COMPARISON = ("stamp", "comparison")
 REMEDY = "If that is meant, run `python -m sync_core repoint --confirm`; otherwise correct the settings."
 
 
@@ -46,6 +47,11 @@ def _window(value: Mapping[str, Any], now: datetime) -> dict[str, Any]:
     if started and datetime.fromisoformat(started) + WINDOW > now:
         return dict(value)
     return {"started": now.isoformat()}
+
+
+def ask_for_comparison(world: World) -> None:
+    """Have the next tick compare the ledger's ids with all of Dataverse's (design.md §2.7: a complete full read)."""
+    world.documents.write(*COMPARISON, {"asked": world.clock.now().isoformat()}, None)
 
 
 def pair_of(world: World) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sync_core.errors import RetryLater, SplitBatch, SyncError
-from sync_core.flows.guard import reserve
+from sync_core.flows.guard import ask_for_comparison, reserve
 from sync_core.flows.observe import Observation, Observed, chunks, observe, people
 from sync_core.flows.world import World
 from sync_core.model import Answer, LedgerRow, MarketoObject, Role, State, Verdict, Work
@@ -40,6 +40,7 @@ OPPORTUNITY_ID = "externalOpportunityId"
 PEOPLE_MISSING = "people:"
 REMOVALS_HELD = "removals held:"
 REFERENCE_MISSING = "1013"
+UNTRUSTED = (State.WAITING, State.PARKED)
 CONFLICT_DELAY_S = 5.0
 STOPPED_DELAY_S = 300.0
 
@@ -171,7 +172,7 @@ class _Delivery:
         for case in absent:
             if case.id in buried or case.row.state is State.GONE:
                 case.removed = True
-                case.force = case.force or case.row.reason.startswith(REFERENCE_MISSING)
+                case.force = case.force or (case.row.known and case.row.state in UNTRUSTED)
             else:
                 case.waits = "not visible: a read by id lacks it, and nothing says that it was deleted"
 
@@ -524,6 +525,7 @@ class _Delivery:
     def _next_absent(self, case: OpportunityCase) -> LedgerRow:
         if not case.removed:
             if case.row.attempts + 1 >= NOT_VISIBLE_ATTEMPTS:
+                ask_for_comparison(self.world)
                 return case.row.become(State.PARKED, reason=case.waits, attempts=case.row.attempts)
             return self._wait(case.row, case.waits)
         if case.held:

@@ -76,13 +76,14 @@ def marketo_fields(
         values[name] = _shortened(field, value) if isinstance(value, str) else value
         if values[name] != value:
             if isinstance(source, Column) and source.too_long == "reject":
-                raise UnfitValueError(f"{name}: the text is longer than Marketo takes ({_length(field)})")
+                unit = "bytes" if field.type == "text" else "characters"
+                raise UnfitValueError(f"{name}: the text is longer than the {_length(field)} {unit} that Marketo takes")
             cut.append(name)
     return Mapped(values, tuple(cut))
 
 
-def _units(character: str) -> int:
-    return 1 + (character > "\uffff")
+def _units(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def shorten(text: str, limit: int, size: Callable[[str], int] = _units) -> str:
@@ -90,6 +91,8 @@ def shorten(text: str, limit: int, size: Callable[[str], int] = _units) -> str:
 
     A character counts as UTF-16 counts it, one or two; nothing public tells whether Marketo does.
     """
+    if size(text) <= limit:
+        return text.rstrip()
     used, whole, fits = 0, 0, len(text)
     for index, character in enumerate(text):
         if not _continues(text, index):
@@ -156,6 +159,8 @@ def _clean(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
+    if value.isascii():
+        return value.strip() or None
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "ignore").strip() or None
 
 
@@ -169,15 +174,15 @@ def _length(field: MarketoField) -> int | None:
     return min(length, DOCUMENTED_LENGTHS.get(field.name, length))
 
 
-def _shortened(field: MarketoField, text: str) -> str:
+def _shortened(field: MarketoField, text: str) -> str | None:
     limit = _length(field)
     if limit is None:
         return text
-    return shorten(text, limit, _bytes if field.type == "text" else _units)
+    return shorten(text, limit, _bytes if field.type == "text" else _units) or None
 
 
-def _bytes(character: str) -> int:
-    return len(character.encode())
+def _bytes(text: str) -> int:
+    return len(text.encode())
 
 
 def _convert(field: MarketoField, row: Row, source: Source, labels: Labels) -> Any:

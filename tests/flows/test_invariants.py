@@ -360,6 +360,34 @@ def test_not_visible_is_parked_after_some_tries(stage: Stage, org: Org, monkeypa
     assert state_of(stage, org.deal)[0] is State.PARKED
 
 
+def test_what_stays_invisible_is_settled_by_a_comparison_of_all_ids(stage: Stage, org: Org, monkeypatch: Any) -> None:
+    """A dead worker posted it, then it was deleted while the delta link was dead: no tombstone will ever come."""
+    stage.tick()
+    monkeypatch.setattr(stage.world.opportunities, "write", crash)
+    with pytest.raises(Crash):
+        stage.deliver()
+    monkeypatch.undo()
+    stage.world.documents.delete("feed", "opportunity")
+    org.delete("opportunity", org.deal)
+
+    for _ in range(8):
+        stage.clock.sleep(3600)
+        stage.sync()
+
+    assert stage.opportunities() == {}
+    assert state_of(stage, org.deal)[0] is State.GONE
+
+
+def test_companies_are_looked_at_again_after_the_account_link_died(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.update("account", org.acme, name="Renamed in the gap")
+    stage.dataverse.expire_delta_links("account")
+
+    stage.sync()
+
+    assert [row["company"] for row in stage.marketo.rows("companies")] == ["Renamed in the gap"]
+
+
 def test_a_tombstone_alone_removes_nothing_that_a_fresh_read_still_shows(stage: Stage, org: Org) -> None:
     stage.sync()
     stage.world.tombstones.write({org.deal: {"at": "2026-03-02T08:00:00+00:00"}})
