@@ -367,7 +367,7 @@ def _same(one: Any, other: Any) -> bool:
         return one is other
     if isinstance(one, float) and isinstance(other, int | float):
         return abs(one - other) < 0.005
-    return (one or None) == (other or None) if isinstance(one, str) or one is None else one == other
+    return (None if one == "" else one) == (None if other == "" else other)
 
 
 def _by_key(rows: Iterable[Row], key: Any) -> tuple[dict[Any, Row], list[Any]]:

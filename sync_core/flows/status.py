@@ -27,8 +27,8 @@ def status(world: World) -> dict[str, Any]:
         "feeds": {table: feeds.get(table, "not started") for table in (*SIDE_TABLES, OPPORTUNITY)},
         "last runs": {name: dict(value) for name, value in documents.list("run")},
         "Marketo calls today": world.limiter.used_today(),
-        "removals within 24 hours": dict(removals.value) if removals else {},
-        "pair": dict(stamp.value) if stamp else {},
+        "removals within 24 hours, without approval": dict(removals.value) if removals else {},
+        "pair": {name: stamp.value[name] for name in ("organization", "munchkin", "schema")} if stamp else {},
         "mapping": world.config.version,
     }
 

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 only if every step showed what it had to and nothing differs in the end."""
     options = parser().parse_args(arguments)
     os.environ.update(without_ours(os.environ))  # our own look at the storage emulator passes proxies by, too
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     screen, folder = Screen(), new_folder()
     started = time.monotonic()
@@ -74,7 +74,8 @@ def keep(services: Services, screen: Screen) -> None:
             "",
             "Everything keeps running until Ctrl-C here. In another terminal:",
             "",
-            f"  . {shown(environment)}   # the settings; the emulators' secrets are none",
+            "  # the settings; the emulators' secrets are no secrets",
+            f"  . {shown(environment)}",
             f"  {shown(Path(sys.executable))} -m sync_core status",
             f"  {shown(Path(sys.executable))} -m tools.checker --dataverse $DATAVERSE_URL \\",
             "      --marketo $MARKETO_URL --ca $REQUESTS_CA_BUNDLE",

@@ -75,7 +75,7 @@ class Screen:
         """Wait until *done* (number, remark) says *total*; the seconds that took. Raises Failed after *timeout*."""
         if not self.console.is_terminal:
             return self._wait(total, done, timeout, lambda number, remark: None)
-        columns = (TextColumn("   {task.description}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (TextColumn("   {task.description}"), BarColumn(14), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task("", total=total)
             return self._wait(

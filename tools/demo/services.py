@@ -27,7 +27,7 @@ STATE = REPOSITORY / ".state" / "demo"
 KEPT_RUNS = 5
 
 LATE_WRITE_S = 2
-LEASE_S = 8  # seconds a message stays invisible to others: what a killed host delays its delivery by
+LEASE_S = 10  # seconds a message stays invisible to others: what a killed host delays its delivery by
 TIMER_LOCK_S = 2
 POLL_S = 0.2
 EVERY_SECOND = "* * * * * *"

@@ -89,7 +89,7 @@ class Story:
             f"{count(pairs, 'connection')}."
         )
         self.screen.say(
-            f"Marketo: {count(people, 'person', 'people')} of them, no opportunities yet; "
+            f"Marketo knows {count(people, 'person', 'people')} of these and no opportunity yet; "
             f"{len(wanted.unknown)} people with a role in a deal are not there."
         )
 
