@@ -11,11 +11,12 @@ The wire's errors become classes in the clients' tables and `rules.verdicts`; wh
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import ConfigurationError, NotOurs, RetryLater, SyncError
+from sync_core.errors import ConfigurationError, NotOurs, RetryLater
 from sync_core.flows.detect import Tick, detect, spend_recheck_calls
 from sync_core.flows.guard import check_pair
 from sync_core.flows.reconcile import STOPPED_DELAY_S, Outcome, reconcile
@@ -69,14 +70,13 @@ class Engine:
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
-        deadline = lease_ends - timedelta(seconds=self.world.late_write)
         try:
             self._check_pair()
-            return reconcile(self.world, work, force=force, deadline=deadline)
-        except (RetryLater, ConfigurationError) as error:  # before anything was sent
+        except (RetryLater, ConfigurationError) as error:
             delay = error.delay if isinstance(error, RetryLater) else STOPPED_DELAY_S
             again = replace(work, force=force, postponed=work.postponed + 1)
-            return _nothing_done(again, delay, error)
+            return Outcome(Counter({"put back": work.size}), [(again, delay)], error)
+        return reconcile(self.world, work, force=force, deadline=lease_ends - timedelta(seconds=self.world.late_write))
 
     def _check_pair(self) -> None:
         now = self.world.clock.monotonic()
@@ -90,9 +90,3 @@ class Engine:
         entry = {"at": self.world.clock.now().isoformat(timespec="seconds"), **value}
         known = self.world.documents.read("run", name)
         self.world.documents.write("run", name, entry, known.ticket if known else None)
-
-
-def _nothing_done(again: Work, delay: float, error: SyncError) -> Outcome:
-    outcome = Outcome(again=[(again, delay)], trouble=error)
-    outcome.counts["put back"] = again.size
-    return outcome

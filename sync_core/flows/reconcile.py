@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sync_core.errors import RetryLater, SplitBatch, SyncError
+from sync_core.errors import ConfigurationError, RetryLater, SplitBatch, SyncError
 from sync_core.flows.guard import ask_for_comparison, reserve
 from sync_core.flows.observe import Observation, Observed, chunks, observe, people
 from sync_core.flows.world import World
@@ -103,7 +103,7 @@ class Outcome:
 def reconcile(world: World, work: Work, *, force: bool, deadline: datetime) -> Outcome:
     """Bring Marketo in step for every id of *work*. No Marketo write starts after *deadline*.
 
-    Raises RetryLater or ConfigurationError only before anything was sent; later trouble stands in the outcome.
+    Trouble of the services or the storage is in the outcome, with the ids to put back; nothing of ours is raised.
     """
     return _Delivery(world, work, force, deadline).run()
 
@@ -121,19 +121,21 @@ class _Delivery:
         self.known_roles: set[str] = set()
 
     def run(self) -> Outcome:
-        self._take_tickets()
-        observation = observe(self.world, list(self.cases))
-        self._decide(observation)
-        self._judge_absent()
-        self._sync_companies()
-        self._sync_opportunities()
-        self._read_roles_back()
-        self._plan_roles()
-        self._post_roles()
-        self._reserve_removals()
-        self._remove_roles()
-        self._remove_opportunities()
-        return self._record()
+        try:
+            self._take_tickets()
+            self._decide(observe(self.world, list(self.cases)))
+            self._judge_absent()
+            self._sync_companies()
+            self._sync_opportunities()
+            self._read_roles_back()
+            self._plan_roles()
+            self._post_roles()
+            self._reserve_removals()
+            self._remove_roles()
+            self._remove_opportunities()
+            return self._record()
+        except (RetryLater, ConfigurationError) as error:
+            return self._give_back(error)
 
     # --- observe and decide -------------------------------------------------------------------------------
 
@@ -550,6 +552,18 @@ class _Delivery:
             return row.become(State.WAITING, reason=reason, attempts=row.attempts, due=row.due)
         due = now + timedelta(seconds=retry_delay(row.attempts))
         return row.become(State.WAITING, reason=reason, attempts=row.attempts + 1, due=due)
+
+    def _give_back(self, error: SyncError) -> Outcome:
+        """Dynamics or the storage failed somewhere on the way: nothing counts as recorded."""
+        for key in self.work.opportunities:
+            self.cases.setdefault(key, OpportunityCase(LedgerRow(key), self.force))
+        for key in self.work.accounts:
+            self.companies.setdefault(key, CompanyCase(LedgerRow(key), self.force))
+        for case in (*self.cases.values(), *self.companies.values()):
+            case.trouble = case.trouble or error
+        outcome = Outcome(self.counts)
+        self._put_back(outcome, set(), set())
+        return outcome
 
     def _put_back(self, outcome: Outcome, lost: set[str], lost_companies: set[str]) -> None:
         """Ids with a write sent since their last ledger write go back forced, the others as they were (§2.4).

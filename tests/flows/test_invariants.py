@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from sync_core.errors import ConfigurationError, WrongPair
+from sync_core.errors import ConfigurationError, Unavailable, WrongPair
 from sync_core.messages import decode, encode
 from sync_core.model import Lane, LedgerRow, State, Work
 from tests.flows.org import Org
@@ -209,6 +209,32 @@ def test_a_delivery_received_twice_is_forced_and_reads_the_roles_back(stage: Sta
     assert stage.roles() == set()
 
 
+def test_a_tombstone_seen_before_its_connection_was_recorded_is_not_lost(
+    stage: Stage, org: Org, monkeypatch: Any
+) -> None:
+    """The worker has read the connection, detect sees its end, only then the worker records and posts it."""
+    stage.sync()
+    connection = org.stakeholder(org.ann)
+    stage.tick()
+    write, first = stage.world.connections.write, [True]
+
+    def overtaken(values: Mapping[str, Any]) -> None:
+        if first:
+            first.clear()
+            stage.edit("disconnect", id=connection)
+            stage.variant().detect()
+        write(values)
+
+    monkeypatch.setattr(stage.world.connections, "write", overtaken)
+    stage.deliver()
+    stage.world.queue.queues[Lane.FRESH].clear()  # whatever else would look at the opportunity again
+    assert stage.roles() != set()
+
+    stage.sync()
+
+    assert stage.roles() == set()
+
+
 def test_a_write_without_an_answer_is_put_back_forced_and_late_even_if_repeating_it_worked(
     stage: Stage, org: Org
 ) -> None:
@@ -223,6 +249,44 @@ def test_a_write_without_an_answer_is_put_back_forced_and_late_even_if_repeating
     ((again, delay),) = outcome.again
     assert again.force
     assert delay >= stage.world.late_write
+
+
+@pytest.mark.parametrize("port", ["connections", "opportunities", "companies"])
+def test_storage_that_fails_after_a_post_puts_the_ids_back_forced(
+    stage: Stage, org: Org, monkeypatch: Any, port: str
+) -> None:
+    org.stakeholder(org.ann)
+    stage.tick()
+
+    def fail(*_: Any) -> Any:
+        raise Unavailable("storage does not answer")
+
+    monkeypatch.setattr(getattr(stage.world, port), "write", fail)
+
+    outcome = stage.deliver()
+
+    assert outcome is not None
+    assert org.deal in stage.opportunities()
+    assert {again.force for again, _ in outcome.again if org.deal in again.opportunities} == {True}
+    monkeypatch.undo()
+    stage.sync()
+    assert stage.roles() == {(org.deal, org.lead_ann, "Decision Maker")}
+
+
+def test_dynamics_that_fails_before_any_post_puts_the_ids_back_as_they_were(
+    stage: Stage, org: Org, monkeypatch: Any
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise Unavailable("Dynamics does not answer", delay=77)
+
+    monkeypatch.setattr(stage.world.source, "rows", fail)
+
+    stage.engine.deliver(
+        encode(Work((org.deal,), (org.acme,))), dequeue_count=1, lease_ends=stage.clock.now() + LEASE, lane=Lane.FRESH
+    )
+
+    ((again,),) = [messages(stage)]
+    assert (again.opportunities, again.accounts, again.force) == ((org.deal,), (org.acme,), False)
 
 
 def test_force_survives_being_put_back(stage: Stage, org: Org) -> None:
