@@ -1,6 +1,6 @@
 """One tick: follow the delta links, queue the ids that changes affect, only then store the links (design.md §4).
 
-    links of connection, contact, account, connectionrole ──┐
+    links of connection, contact, account; connection roles ┐
                                                             ├─▶ basket of ids ──▶ queue ──▶ new links stored
     link of opportunity (first read: only once the others   ┘
     are taken), then the overlap query, then the comparison of ids after a full read
@@ -24,8 +24,9 @@ from sync_core.messages import decode, parts, split
 from sync_core.model import ChangePage, Lane, LedgerRow, Letter, State, Work
 
 OPPORTUNITY = "opportunity"
-SIDE_TABLES = ("connection", "contact", "account", "connectionrole")
+SIDE_TABLES = ("connection", "contact", "account")
 OPPORTUNITY_TYPE = 3
+ROLES = ("stamp", "connection roles")
 OVERLAP = timedelta(minutes=10)
 UNMATCHED_FOR = timedelta(hours=1)
 DUE_PER_TICK = 1800
@@ -88,6 +89,7 @@ class _Detection:
         feeds = {table: self._load(table) for table in (*SIDE_TABLES, OPPORTUNITY)}
         self._notice_mapping(feeds[OPPORTUNITY])
         self._retry_unmatched()
+        self._compare_roles()
         first = not feeds[OPPORTUNITY].following
         for table in SIDE_TABLES:
             self._follow(feeds[table], self._SIDES[table], everything=feeds[OPPORTUNITY])
@@ -219,16 +221,22 @@ class _Detection:
         changed = {row["accountid"] for row in page.rows} | set(page.deleted)
         self.accounts |= dict.fromkeys(self.world.companies.rows(changed) if changed else ())
 
-    def _roles(self, page: ChangePage) -> None:
-        changed = {row["connectionroleid"] for row in page.rows}
-        self._add(self.world.source.opportunities_of_roles(changed) if changed else ())
-
     _SIDES: ClassVar[Mapping[str, Callable[[_Detection, ChangePage], None]]] = {
         "connection": _connections,
         "contact": _contacts,
         "account": _accounts,
-        "connectionrole": _roles,
     }
+
+    def _compare_roles(self) -> None:
+        """Connection roles are few: reading them all costs what a delta link would, and needs no change tracking."""
+        now = {key: f"{role.category} {role.name}" for key, role in self.world.source.connection_roles().items()}
+        known = self.world.documents.read(*ROLES)
+        if known is not None and known.value == now:
+            return
+        changed = {key for key, text in known.value.items() if now.get(key) != text} if known else set()
+        self._add(self.world.source.opportunities_of_roles(changed) if changed else ())
+        self._flush()
+        self.world.documents.write(*ROLES, now, known.ticket if known else None)
 
     def _keep_unmatched(self, ids: Collection[str]) -> None:
         """A worker may be about to record such a connection: look again at each tick for an hour (design.md §4)."""

@@ -83,7 +83,7 @@ def test_the_time_box_ends_a_tick_and_the_next_one_goes_on(monkeypatch: Any) -> 
     while not ticks[-1].complete:
         ticks.append(stage.tick())
 
-    assert len(ticks) > 2
+    assert len(ticks) > 1
     stage.drain()
     assert stage.opportunities().keys() == deals
 
