@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test bench lint clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -32,6 +32,10 @@ lint: setup ## ruff, mypy and the import rules
 
 test: lint ## lint, then every test
 	@$(PYTHON) -m pytest $(ARGS)
+
+bench: setup ## measure: calls, storage operations, CPU
+	@$(PYTHON) -m bench.layouts
+	@$(PYTHON) -m bench.first_load
 
 clean: ## remove everything that was installed or cached
 	rm -rf $(VENV) .azurite .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -99,6 +99,11 @@ class _Stop:
 def _sync(app: Engine, options: argparse.Namespace) -> int:
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
     if options.only:
+        shown = app.world.source.rows("opportunity", options.only, {"opportunityid"})
+        known = app.world.opportunities.rows(options.only)
+        if unknown := [key for key in options.only if key not in shown and key not in known]:
+            print(f"sync: Dynamics doesn't show {', '.join(unknown)}. Nothing was done.", file=sys.stderr)
+            return USAGE
         for work in split(Work(tuple(options.only), why="only")):
             _add(app.handle(work, force=False, lease_ends=app.world.clock.now() + LEASE), total, troubles)
     else:

@@ -25,7 +25,7 @@ from sync_core.messages import decode
 from sync_core.model import Lane, Work
 
 TIME_BOX_S = 360.0  # 60 % of host.json's functionTimeout of ten minutes (design.md §4; a test compares)
-PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: two Dataverse requests each
+PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: three Dataverse requests
 
 log = logging.getLogger("sync_core")
 
@@ -66,7 +66,14 @@ class Engine:
             log.warning("delivery.put_back reason=%s", outcome.trouble)
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
-        self._note(work.lane, {**outcome.counts, "trouble": str(outcome.trouble or "")})
+        self._note(
+            work.lane,
+            {
+                **outcome.counts,
+                "trouble": str(outcome.trouble or ""),
+                "stopped": isinstance(outcome.trouble, ConfigurationError),
+            },
+        )
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:

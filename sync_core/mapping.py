@@ -12,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -254,7 +255,7 @@ class SyncConfig(_Strict):
     sync: Sync = Sync()
     history: History = History()
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Changes with anything that can change what is posted; not with order, comments or defaults written out."""
         parts = {"opportunity", "company", "people", "stakeholders", "owner", "filter"}

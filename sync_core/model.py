@@ -139,7 +139,8 @@ class LedgerRow:
     """What Marketo holds because of us for one opportunity or company, and what comes next.
 
     `fields` maps each posted field to the 8-byte digest of its value (null = absent). `ticket` is the ETag under
-    which the row was read, None for a row that does not exist yet. `due` is set while the row waits.
+    which the row was read, None for a row that does not exist yet. `due` is set while the row waits. `seen` (ISO, UTC)
+    is when Dynamics last showed the record: a tombstone from before says nothing any more.
     """
 
     id: str
@@ -153,6 +154,7 @@ class LedgerRow:
     attempts: int = 0
     due: datetime | None = None
     approved: bool = False
+    seen: str = ""
 
     @property
     def known(self) -> bool:

@@ -12,6 +12,7 @@ from sync_core.errors import ConfigurationError
 
 STORAGE = "AzureWebJobsStorage"
 DEFAULT_SCHEDULE = "0 */5 * * * *"
+LONGEST_LATE_WRITE_S = 540  # a lease lasts ten minutes, and no write starts in its last L (design.md §2.4)
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _NCRONTAB = re.compile(r"[\w*/,-]+(\s+[\w*/,-]+){5}")
 _HOST = re.compile(r"[A-Za-z0-9.-]+|::1")
@@ -57,6 +58,8 @@ class Settings:
         if {"dataverse_client_secret", "dataverse_client_certificate"} & values.keys():
             missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
         problems += [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
+        if int(values.get("marketo_late_write_s", 0)) > LONGEST_LATE_WRITE_S:
+            problems.append(f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}: a lease lasts 600 seconds")
         if not _NCRONTAB.fullmatch(str(values.get("sync_schedule", DEFAULT_SCHEDULE))):
             problems.append("SYNC_SCHEDULE must have six fields, such as 0 */5 * * * *")
         problems = [text for text in problems if text]
@@ -64,7 +67,8 @@ class Settings:
             problems.insert(0, f"missing settings: {', '.join(missing)}")
         if problems:
             raise ConfigurationError(
-                "; ".join(problems) + ". Set them as app settings of the Function app, or in local.settings.json."
+                "; ".join(problems)
+                + ". The functions read app settings (on your machine local.settings.json), commands the environment."
             )
         for name in _URLS & values.keys():
             values[name] = str(values[name]).rstrip("/")

@@ -487,6 +487,7 @@ def _plain(row: LedgerRow) -> dict[str, Any]:
         "attempts": row.attempts,
         "due": _stamp(row.due),
         "approved": row.approved,
+        "seen": row.seen,
     }
 
 

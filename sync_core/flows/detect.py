@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from sync_core.errors import DeltaLinkExpired, NotOurs
 from sync_core.flows.guard import COMPARISON, known_records
 from sync_core.flows.observe import chunks
+from sync_core.flows.reconcile import DUE_UNASKED
 from sync_core.flows.world import World
 from sync_core.messages import decode, parts, split
 from sync_core.model import ChangePage, Lane, LedgerRow, Letter, State, Work
@@ -76,9 +77,9 @@ class _Detection:
         self.stop_at = world.clock.monotonic() + time_box
         self.tick = Tick()
         self.queued = 0
-        self.buried = 0
         self.opportunities: dict[str, None] = {}
         self.accounts: dict[str, None] = {}
+        self.doomed: list[str] = []
         self.forget: list[str] = []
         self.unsaved: list[Feed] = []
         self.force = False
@@ -132,8 +133,13 @@ class _Detection:
                 take(self, page)
             if page.next_link:
                 feed.link = page.next_link
-                self._save(feed)
+                if (
+                    not self.doomed
+                ):  # deletions come last and are judged together: these pages are read again if need be
+                    self._save(feed)
                 continue
+            self._bury(self.doomed)
+            self.doomed = []
             feed.link = page.delta_link
             if full and everything is not None:
                 self._link_in_hand(feed, everything)
@@ -147,7 +153,7 @@ class _Detection:
         """The side table is followed from here; if its link had been lost, what shows it is looked at again."""
         if feed.again and feed.table == "account":
             self._add_all_companies()
-        if feed.again and everything.following:
+        if feed.again:
             self._start_over(everything)
             self._save(everything)
         feed.phase, feed.again = "following", False
@@ -191,15 +197,14 @@ class _Detection:
         present: set[int] = set()
         for ids in self.world.source.ids(OPPORTUNITY):
             present.update(int(key.replace("-", ""), 16) for key in ids)
-        for ids in self.world.opportunities.ids():
-            self._bury([key for key in ids if int(key.replace("-", ""), 16) not in present])
-            self._flush()
+        pages = self.world.opportunities.ids()
+        self._bury([key for ids in pages for key in ids if int(key.replace("-", ""), 16) not in present])
 
     # --- what a page affects ------------------------------------------------------------------------------
 
     def _opportunities(self, page: ChangePage) -> None:
         self._add(row["opportunityid"] for row in page.rows)
-        self._bury(page.deleted)
+        self.doomed += page.deleted
 
     def _connections(self, page: ChangePage) -> None:
         """The opportunity on either side now, and the one on record: only that one knows a deleted connection."""
@@ -254,22 +259,20 @@ class _Detection:
                 self.world.documents.delete("unmatched", name)
 
     def _bury(self, ids: Sequence[str]) -> None:
-        """Remember the evidence before the ids are queued; a tick full of deletions is held (design.md §2.7)."""
+        """Remember the evidence before the ids are queued; a tick full of deletions is held whole (design.md §2.7)."""
         if not ids:
             return
-        self.world.tombstones.write({key: {"at": self.world.clock.now().isoformat()} for key in ids})
-        rows = self.world.opportunities.rows(ids)
-        removable = [row for row in rows.values() if row.state is not State.GONE]
-        self.buried += len(removable)
-        limit = self.world.config.removals.limit(known_records(self.world)) if removable else 0
-        if self.buried > limit and removable:
-            why = f"removals held: {self.buried} deletions in one tick, {limit} pass without approval"
-            held = [row.become(State.HELD, reason=why) for row in removable if row.state is not State.HELD]
-            lost = self.world.opportunities.write(held)
-            kept = {row.id for row in removable} - lost
+        at = self.world.clock.now().isoformat()
+        self.world.tombstones.write({key: {"at": at} for key in ids})
+        rows = [row for row in self.world.opportunities.rows(ids).values() if row.state is not State.GONE]
+        limit = self.world.config.removals.limit(known_records(self.world)) if rows else 0
+        kept: set[str] = set()
+        if len(rows) > limit:
+            why = f"removals held: {len(rows)} deletions in one tick, {limit} pass without approval"
+            lost = self.world.opportunities.write([row.become(State.HELD, reason=why) for row in rows])
+            kept = {row.id for row in rows} - lost
             self.tick.counts["held"] += len(kept)
-            ids = [key for key in ids if key not in kept]
-        self._add(ids)
+        self._add(key for key in ids if key not in kept)
 
     # --- queue first, then mark ---------------------------------------------------------------------------
 
@@ -303,14 +306,14 @@ class _Detection:
     # --- rows and messages that come back -----------------------------------------------------------------
 
     def _queue_due(self) -> None:
-        """Waiting rows whose time has come, within the day's calls for asking after missing people."""
-        now = self.world.clock.now()
-        calls = recheck_calls_left(self.world)
-        if self.world.queue.lengths()["fresh"] > BUSY_QUEUE or calls <= 0:
+        """Waiting rows whose time has come; people are asked for within the day's calls (`people.recheck_calls`)."""
+        if self.world.queue.lengths()["fresh"] > BUSY_QUEUE:
             return
-        due = self.world.opportunities.due(now, min(DUE_PER_TICK, 300 * calls))
+        now = self.world.clock.now()
+        due = self.world.opportunities.due(now, DUE_PER_TICK)
         companies = self.world.companies.due(now, DUE_PER_TICK)
-        for work in split(Work(tuple(due), tuple(companies), why="due", seen=now.isoformat(timespec="seconds"))):
+        why = "due" if recheck_calls_left(self.world) > 0 else DUE_UNASKED
+        for work in split(Work(tuple(due), tuple(companies), why=why, seen=now.isoformat(timespec="seconds"))):
             self.world.queue.put(work)
         self.tick.counts["due"] += len(due) + len(companies)
 

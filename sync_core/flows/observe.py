@@ -25,7 +25,6 @@ from sync_core.rules.fields import (
 
 PER_CALL = 300  # records or filter values of one Marketo call (marketo.md §2)
 MERGE_DEPTH = 10  # how many merges in a row are followed
-MISSING_FOR = timedelta(minutes=10)
 OPPORTUNITY_COLUMNS = (
     "opportunityid",
     "versionnumber",
@@ -127,11 +126,11 @@ def _contacts(world: World, ids: set[str], *, known_accounts: set[str]) -> dict[
 
 
 def people(
-    world: World, contacts: Mapping[str, Row], ids: Collection[str], *, recheck: bool = True
+    world: World, contacts: Mapping[str, Row], ids: Collection[str], *, missing_for: timedelta = timedelta(0)
 ) -> tuple[dict[str, int | Exclusion], int]:
     """Who each contact is in Marketo, a lead id or why none, and how many look-up calls that took.
 
-    Without *recheck* somebody who was missing minutes ago counts as missing still: one person may stand in many
+    Somebody who was missing less than *missing_for* ago counts as missing still: one person may stand in many
     deliveries of a first load.
     """
     match = world.config.people.match[0]
@@ -143,7 +142,7 @@ def people(
             known[contact] = value
         else:
             values[contact] = value
-    known |= _remembered(world, values, recheck=recheck)
+    known |= _remembered(world, values, missing_for)
     unknown = {contact: value for contact, value in values.items() if contact not in known}
     asked = sorted(set(unknown.values()))
     leads = _look_up(world, match.marketo, asked)
@@ -167,18 +166,18 @@ def _fingerprint(world: World, value: str) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def _remembered(world: World, values: Mapping[str, str], *, recheck: bool) -> dict[str, int | Exclusion]:
-    """Lead ids younger than `people.cache_hours` whose contact still has the same value; the missing, for minutes."""
+def _remembered(world: World, values: Mapping[str, str], missing_for: timedelta) -> dict[str, int | Exclusion]:
+    """Lead ids younger than `people.cache_hours` whose contact still has the same value; the missing, for *missing_for*."""
     now = world.clock.now()
     oldest = (now - timedelta(hours=world.config.people.cache_hours)).isoformat()
-    missing_since = (now - MISSING_FOR).isoformat()
+    missing_since = (now - missing_for).isoformat()
     found: dict[str, int | Exclusion] = {}
     for contact, entry in world.people.read(values.keys()).items():
         if entry["key"] != _fingerprint(world, values[contact]):
             continue
         if entry["lead"] and entry["at"] > oldest:
             found[contact] = int(entry["lead"])
-        elif not entry["lead"] and not recheck and entry["at"] > missing_since:
+        elif not entry["lead"] and entry["at"] > missing_since:
             found[contact] = Exclusion.UNKNOWN_PERSON
     return found
 

@@ -41,6 +41,10 @@ PEOPLE_MISSING = "people:"
 REMOVALS_HELD = "removals held:"
 REFERENCE_MISSING = "1013"
 UNTRUSTED = (State.WAITING, State.PARKED)
+ASK_AGAIN = ("due", "only")
+DUE_UNASKED = "due, without asking for people"
+MISSING_FOR = timedelta(minutes=10)
+UNASKED = timedelta(days=365)
 CONFLICT_DELAY_S = 5.0
 STOPPED_DELAY_S = 300.0
 
@@ -119,6 +123,7 @@ class _Delivery:
         self.cases: dict[str, OpportunityCase] = {}
         self.companies: dict[str, CompanyCase] = {}
         self.known_roles: set[str] = set()
+        self.started = world.clock.now().isoformat()
 
     def run(self) -> Outcome:
         try:
@@ -151,7 +156,7 @@ class _Delivery:
     def _decide(self, observation: Observation) -> None:
         """Who is who in Marketo, and which roles follow."""
         stakes = {contact for seen in observation.opportunities.values() for contact in seen.contacts}
-        known, calls = people(self.world, observation.contacts, stakes, recheck=self.work.why == "due" or self.force)
+        known, calls = people(self.world, observation.contacts, stakes, missing_for=self._missing_for())
         self.counts["people calls"] += calls
         for key, seen in observation.opportunities.items():
             case = self.cases[key]
@@ -167,12 +172,19 @@ class _Delivery:
             untrusted = case.row.state is not State.IN_STEP and not case.row.reason.startswith(PEOPLE_MISSING)
             case.force = case.force or (case.row.known and untrusted)
 
+    def _missing_for(self) -> timedelta:
+        """How long somebody who was missing in Marketo counts as missing still, without asking again."""
+        if self.force or self.work.why in ASK_AGAIN:
+            return timedelta(0)
+        return UNASKED if self.work.why == DUE_UNASKED else MISSING_FOR
+
     def _judge_absent(self) -> None:
         """A fresh read lacks these: gone with evidence, else not visible (design.md §2.7)."""
         absent = [case for case in self.cases.values() if case.seen is None]
         buried = self.world.tombstones.read([case.id for case in absent]) if absent else {}
         for case in absent:
-            if case.id in buried or case.row.state is State.GONE:
+            tombstone = buried.get(case.id)
+            if case.row.state is State.GONE or (tombstone and tombstone["at"] >= case.row.seen):
                 case.removed = True
                 case.force = case.force or (case.row.known and case.row.state in UNTRUSTED)
             else:
@@ -493,7 +505,7 @@ class _Delivery:
         )
         self._put_back(outcome, lost, lost_companies)
         done = [case for case in self.cases.values() if case.going_on and case.id not in lost]
-        self.world.tombstones.delete([c.id for c in done if c.seen is not None and c.row.state is State.GONE])
+        self.world.tombstones.delete([c.id for c in done if c.removed and not c.held and not c.waits])
         self.counts["handled"] = len(done)
         return outcome
 
@@ -510,7 +522,8 @@ class _Delivery:
         """The row that says what Marketo holds now and what comes next."""
         if case.seen is None:
             return self._next_absent(case)
-        row = replace(case.row, version=case.seen.row.get("versionnumber"), mapping=self.config.version)
+        version = case.seen.row.get("versionnumber")
+        row = replace(case.row, version=version, mapping=self.config.version, seen=self.started)
         if case.posted:
             unmapped = {name: digest for name, digest in row.fields.items() if name not in case.record}
             row = replace(row, fields=unmapped | case.digests)

@@ -41,7 +41,8 @@ def problems(found: dict[str, Any]) -> list[str]:
         (states.get(State.PARKED, 0), "opportunities are parked: `explain ID` says why"),
         (queues.get("unreadable", 0), "queue messages were not ours: see the queue opportunity-sync-unreadable"),
     )
-    return [f"{number} {text}" for number, text in checks if number]
+    stopped = [f"stopped, {run['trouble']}" for run in found["last runs"].values() if run.get("stopped")]
+    return [f"{number} {text}" for number, text in checks if number] + stopped
 
 
 def held(world: World, *, limit: int = PAGE) -> dict[str, str]:

@@ -218,7 +218,7 @@ def _number(value: Any) -> Any:
 def _decimal(value: Any) -> Decimal:
     """A number, also one that is written as text, as exact as it is written and of a size that JSON readers bear."""
     number = Decimal(value if isinstance(value, str) else str(_number(value)))
-    if not number.is_finite() or abs(number) > LARGEST:
+    if abs(number) > LARGEST:  # NaN refuses to be compared
         raise ValueError
     return number
 

@@ -1,0 +1,253 @@
+"""The app settings are complete or refused in one message; no secret shows in it, or anywhere else."""
+
+from __future__ import annotations
+
+import pytest
+
+from sync_core.errors import ConfigurationError
+from sync_core.settings import DEFAULT_SCHEDULE, STORAGE, Settings
+
+SECRET = "s3cr3t-value"
+ACCOUNT_KEY = "c2VjcmV0LWtleQ=="
+CONNECTION = f"DefaultEndpointsProtocol=https;AccountName=x;AccountKey={ACCOUNT_KEY};EndpointSuffix=core.windows.net"
+COMPLETE = {
+    "DATAVERSE_URL": "https://org.crm.dynamics.com",
+    "DATAVERSE_TENANT_ID": "tenant",
+    "DATAVERSE_CLIENT_ID": "client",
+    "DATAVERSE_CLIENT_SECRET": SECRET,
+    "MARKETO_URL": "https://123-ABC-456.mktorest.com",
+    "MARKETO_CLIENT_ID": "service",
+    "MARKETO_CLIENT_SECRET": SECRET + "2",
+    STORAGE: CONNECTION,
+}
+IDENTITY_STORAGE = {
+    f"{STORAGE}__blobServiceUri": "https://x.blob.core.windows.net",
+    f"{STORAGE}__queueServiceUri": "https://x.queue.core.windows.net",
+    f"{STORAGE}__tableServiceUri": "https://x.table.core.windows.net",
+    f"{STORAGE}__credential": "managedidentity",
+}
+
+
+def settings(*without: str, **changes: str) -> Settings:
+    kept = {name: value for name, value in COMPLETE.items() if name not in without}
+    return Settings.from_env(kept | changes)
+
+
+def complaint(*without: str, **changes: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        settings(*without, **changes)
+    return str(caught.value)
+
+
+# --- complete or not at all -----------------------------------------------------------------------------------
+
+
+def test_complete_settings_are_read_with_the_defaults_of_the_rest() -> None:
+    found = settings()
+
+    assert found.dataverse_url == "https://org.crm.dynamics.com"
+    assert found.dataverse_authority_host == "https://login.microsoftonline.com"
+    assert (found.marketo_calls_per_20s, found.marketo_concurrency, found.marketo_daily_calls) == (50, 5, 25_000)
+    assert found.marketo_late_write_s == 300
+    assert (found.sync_schedule, found.sync_config) == (DEFAULT_SCHEDULE, "sync.toml")
+
+
+def test_everything_missing_is_named_in_one_message() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_env({})
+
+    assert str(caught.value) == (
+        "missing settings: DATAVERSE_URL, MARKETO_URL, MARKETO_CLIENT_ID, MARKETO_CLIENT_SECRET, AzureWebJobsStorage "
+        "(or AzureWebJobsStorage__queueServiceUri and AzureWebJobsStorage__tableServiceUri). "
+        "Set them as app settings of the Function app, or in local.settings.json."
+    )
+
+
+def test_what_is_missing_and_what_is_wrong_stand_in_the_same_message() -> None:
+    text = complaint(
+        "MARKETO_CLIENT_ID", DATAVERSE_URL="http://org.invalid", MARKETO_CONCURRENCY="0", SYNC_SCHEDULE="* * *"
+    )
+
+    assert all(name in text for name in ("MARKETO_CLIENT_ID", "DATAVERSE_URL", "MARKETO_CONCURRENCY", "SYNC_SCHEDULE"))
+
+
+def test_blank_counts_as_missing() -> None:
+    assert "missing settings: MARKETO_CLIENT_ID." in complaint(MARKETO_CLIENT_ID="  ")
+
+
+@pytest.mark.parametrize("credential", ["DATAVERSE_CLIENT_SECRET", "DATAVERSE_CLIENT_CERTIFICATE"])
+def test_a_secret_or_certificate_needs_tenant_and_client(credential: str) -> None:
+    missing = ("DATAVERSE_CLIENT_SECRET", "DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID")
+
+    assert "missing settings: DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID." in complaint(*missing, **{credential: "x"})
+
+
+def test_without_secret_and_certificate_the_managed_identity_needs_no_further_setting() -> None:
+    found = settings("DATAVERSE_CLIENT_SECRET", "DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID")
+
+    assert found.dataverse_client_secret == ""
+
+
+# --- addresses ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["DATAVERSE_URL", "DATAVERSE_AUTHORITY_HOST", "MARKETO_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://org.crm.dynamics.com",
+        "ftp://localhost",
+        "https://user:s3cr3t-value@org.crm.dynamics.com",
+        "https://:s3cr3t-value@org.crm.dynamics.com",
+        "https://org.crm.dynamics.com?key=s3cr3t-value",
+        "https://org.crm.dynamics.com#s3cr3t-value",
+        "https://",
+        "https://two words.invalid",
+        "https://[::1",
+        "https://host:port",
+        "https://host:99999",
+        "org.crm.dynamics.com",
+        "s3cr3t-value",
+    ],
+)
+def test_a_wrong_address_is_refused_by_name_and_never_quoted(name: str, url: str) -> None:
+    text = complaint(**{name: url})
+
+    assert f"{name} must" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize("name", ["DATAVERSE_URL", "MARKETO_URL"])
+def test_an_address_with_a_path_is_refused(name: str) -> None:
+    assert f"{name} must be the bare address" in complaint(**{name: "https://host.invalid/rest/s3cr3t-value"})
+
+
+def test_the_authority_may_have_a_path() -> None:
+    url = "https://login.example.invalid/adfs"
+
+    assert settings(DATAVERSE_AUTHORITY_HOST=url).dataverse_authority_host == url
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_http_is_allowed_on_loopback(host: str) -> None:
+    assert settings(MARKETO_URL=f"http://{host}:8443").marketo_url == f"http://{host}:8443"
+
+
+def test_trailing_slashes_and_blanks_are_dropped() -> None:
+    found = settings(DATAVERSE_URL=" https://org.crm.dynamics.com/ ", MARKETO_URL="https://1-a-2.mktorest.com//")
+
+    assert found.dataverse_url == "https://org.crm.dynamics.com"
+    assert found.marketo_url == "https://1-a-2.mktorest.com"
+
+
+@pytest.mark.parametrize(
+    ("url", "munchkin"),
+    [
+        ("https://123-ABC-456.mktorest.com", "123-ABC-456"),
+        ("https://123-abc-456.mktorest.com/", "123-ABC-456"),
+        ("https://localhost:8443", "localhost:8443"),
+        ("http://127.0.0.1:1", "127.0.0.1:1"),
+    ],
+)
+def test_the_munchkin_id_is_the_first_part_of_the_host_and_the_whole_authority_on_loopback(
+    url: str, munchkin: str
+) -> None:
+    assert settings(MARKETO_URL=url).munchkin_id == munchkin
+
+
+# --- numbers, schedule, files ---------------------------------------------------------------------------------
+
+NUMBERS = ["MARKETO_CALLS_PER_20S", "MARKETO_CONCURRENCY", "MARKETO_DAILY_CALLS", "MARKETO_LATE_WRITE_S"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_is_read(name: str) -> None:
+    assert getattr(settings(**{name: " 7 "}), name.lower()) == 7
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "²", "9" * 5000, SECRET])
+def test_a_number_that_is_none_is_refused_by_name_and_never_quoted(name: str, text: str) -> None:
+    assert f"{name} must be a whole number above 0." in complaint(**{name: text})
+
+
+@pytest.mark.parametrize("schedule", ["0 */5 * * * *", "0 0 3 * * MON-FRI", "0,30  */10 8-18 * JAN *"])
+def test_a_schedule_of_six_fields_is_taken(schedule: str) -> None:
+    assert settings(SYNC_SCHEDULE=schedule).sync_schedule == schedule
+
+
+@pytest.mark.parametrize("schedule", ["*/5 * * * *", "0 0 0 0 0 0 0", "every 5 min; or so, ok?", "00:05:00"])
+def test_a_schedule_without_six_fields_is_refused(schedule: str) -> None:
+    assert "SYNC_SCHEDULE must have six fields" in complaint(SYNC_SCHEDULE=schedule)
+
+
+def test_the_mapping_is_looked_for_in_the_app_unless_its_path_is_absolute() -> None:
+    assert (settings().config_path.parent / "host.json").exists()
+    assert str(settings(SYNC_CONFIG="/etc/sync.toml").config_path) == "/etc/sync.toml"
+
+
+# --- storage --------------------------------------------------------------------------------------------------
+
+
+def test_storage_can_be_reached_with_an_identity_instead_of_a_connection_string() -> None:
+    found = settings(STORAGE, **IDENTITY_STORAGE, **{f"{STORAGE}__clientId": "user-assigned"})
+
+    assert found.storage_connection == ""
+    assert found.storage_queue_uri == "https://x.queue.core.windows.net"
+    assert found.storage_table_uri == "https://x.table.core.windows.net"
+    assert found.storage_client_id == "user-assigned"
+
+
+@pytest.mark.parametrize("service", ["queue", "table"])
+def test_storage_with_an_identity_needs_queues_and_tables(service: str) -> None:
+    identity = {name: uri for name, uri in IDENTITY_STORAGE.items() if f"__{service}" not in name}
+
+    assert f"missing settings: {STORAGE} (or" in complaint(STORAGE, **identity)
+
+
+@pytest.mark.parametrize("service", ["queue", "table"])
+@pytest.mark.parametrize("uri", ["http://x.invalid", "https://x.invalid?sig=s3cr3t-value", "x"])
+def test_a_wrong_storage_address_is_refused_by_its_own_name(service: str, uri: str) -> None:
+    name = f"{STORAGE}__{service}ServiceUri"
+
+    text = complaint(STORAGE, **IDENTITY_STORAGE | {name: uri})
+
+    assert f"{name} must" in text
+    assert SECRET not in text
+
+
+def test_a_storage_address_may_have_a_path_and_be_on_loopback() -> None:
+    uri = "http://127.0.0.1:10001/devstoreaccount1"
+
+    found = settings(STORAGE, **IDENTITY_STORAGE | {f"{STORAGE}__queueServiceUri": uri})
+
+    assert found.storage_queue_uri == uri
+
+
+# --- secrets --------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_shows_when_settings_are_printed() -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMIIsecret\n-----END PRIVATE KEY-----"
+    found = settings(DATAVERSE_CLIENT_CERTIFICATE=pem)
+
+    for shown in (repr(found), str(found), f"{found}"):
+        assert SECRET not in shown
+        assert ACCOUNT_KEY not in shown
+        assert "MIIsecret" not in shown
+
+
+def test_no_secret_shows_in_an_error() -> None:
+    text = complaint("MARKETO_CLIENT_ID", DATAVERSE_URL="http://x.invalid", MARKETO_CONCURRENCY=SECRET)
+
+    assert SECRET not in text
+    assert ACCOUNT_KEY not in text
+
+
+def test_the_secrets_to_keep_out_of_logs_are_all_of_them() -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\nMIIsecret\n-----END PRIVATE KEY-----"
+
+    assert set(settings(DATAVERSE_CLIENT_CERTIFICATE=pem).secrets()) == {
+        *(SECRET, SECRET + "2", pem, CONNECTION, ACCOUNT_KEY)
+    }
+    assert settings(DATAVERSE_CLIENT_CERTIFICATE="cert.pem").secrets() == settings().secrets()
