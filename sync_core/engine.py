@@ -66,14 +66,8 @@ class Engine:
             log.warning("delivery.put_back reason=%s", outcome.trouble)
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
-        self._note(
-            work.lane,
-            {
-                **outcome.counts,
-                "trouble": str(outcome.trouble or ""),
-                "stopped": isinstance(outcome.trouble, ConfigurationError),
-            },
-        )
+        stopped = isinstance(outcome.trouble, ConfigurationError)
+        self._note(work.lane, {**outcome.counts, "trouble": str(outcome.trouble or ""), "stopped": stopped})
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:

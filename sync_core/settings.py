@@ -68,7 +68,7 @@ class Settings:
         if problems:
             raise ConfigurationError(
                 "; ".join(problems)
-                + ". The functions read app settings (on your machine local.settings.json), commands the environment."
+                + ". Functions read app settings (locally local.settings.json), commands the environment."
             )
         for name in _URLS & values.keys():
             values[name] = str(values[name]).rstrip("/")

@@ -309,6 +309,16 @@ def test_a_mistake_is_named_by_line_and_key_in_plain_words(text: str, message: s
     assert "nput should" not in found
 
 
+def test_of_several_tables_of_one_name_the_line_of_the_right_one_is_named() -> None:
+    rule = "[[filter.rule]]\ncolumn = 'a'\nnull = true\n"
+    text = OPPORTUNITY + rule + rule.replace("true", "1") + rule + "[[filter.rule]]\ncolumn = 'a'\n" + rule
+
+    assert [problem.partition(".rule")[0::2] for problem in complaint(text).split("; ")] == [
+        ("sync.toml line 8, filter", " (entry 2).null: must be true or false"),
+        ("sync.toml line 12, filter", " (entry 4): needs one of in, not_in, equals, since, null"),
+    ]
+
+
 def test_a_file_without_opportunity_table_says_so() -> None:
     assert complaint("[people]\n") == "sync.toml, opportunity: is missing"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sync_core.errors import ConfigurationError
@@ -181,7 +183,11 @@ def test_a_schedule_without_six_fields_is_refused(schedule: str) -> None:
     assert "SYNC_SCHEDULE must have six fields" in complaint(SYNC_SCHEDULE=schedule)
 
 
-def test_the_mapping_is_looked_for_in_the_app_unless_its_path_is_absolute() -> None:
+def test_the_mapping_is_looked_for_in_the_app_unless_its_path_is_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
     assert (settings().config_path.parent / "host.json").exists()
     assert str(settings(SYNC_CONFIG="/etc/sync.toml").config_path) == "/etc/sync.toml"
 

@@ -167,7 +167,7 @@ def _fingerprint(world: World, value: str) -> str:
 
 
 def _remembered(world: World, values: Mapping[str, str], missing_for: timedelta) -> dict[str, int | Exclusion]:
-    """Lead ids younger than `people.cache_hours` whose contact still has the same value; the missing, for *missing_for*."""
+    """Lead ids younger than `people.cache_hours` whose contact still has the same value; the missing a while."""
     now = world.clock.now()
     oldest = (now - timedelta(hours=world.config.people.cache_hours)).isoformat()
     missing_since = (now - missing_for).isoformat()

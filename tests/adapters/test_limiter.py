@@ -55,7 +55,7 @@ def limiter(documents, clock, *, calls=50, concurrency=5, daily=25_000, seed=1) 
         calls_per_20s=calls,
         concurrency=concurrency,
         daily_calls=daily,
-        random=random.Random(seed).random,  # noqa: S311
+        random=random.Random(seed).random,
     )
 
 

@@ -123,7 +123,7 @@ def test_finds_the_same_however_it_reads(
     present = {id for number, id in enumerate(ids) if number % 3}
     monkeypatch.setattr(tables, "PAGE", page)
     monkeypatch.setattr(tables, "POINT_READ", point_read)
-    chance = random.Random(page)  # noqa: S311 - a seeded choice of ids
+    chance = random.Random(page)
 
     for size in (1, 7, 8, 9, 40, 449, 450):
         some = chance.sample(ids, size)
@@ -183,7 +183,7 @@ def test_writers_in_threads_keep_the_counts_exact(azurite: Azurite, fan_out: Fan
     ids = [f"c{an_id(number)[1:]}" for number in range(12)]
 
     def work(seed: int) -> int:
-        chance = random.Random(seed)  # noqa: S311 - a seeded sequence of writes
+        chance = random.Random(seed)
         ledger = TableLedger(table, SystemClock(), map)
         won = 0
         for _ in range(8):

@@ -19,7 +19,7 @@ POINTED_AT = (State.WAITING, State.PARKED, State.HELD)
 
 def an_id(number: int) -> str:
     """The same id for the same number; one in sixteen shares its first digit."""
-    return str(UUID(int=random.Random(number).getrandbits(128)))  # noqa: S311 - ids, not secrets
+    return str(UUID(int=random.Random(number).getrandbits(128)))
 
 
 def a_row(number: int, state: State = State.IN_STEP, *, roles: int = 1, due: datetime | None = None) -> LedgerRow:
@@ -190,7 +190,7 @@ class LedgerContract:
 
     @pytest.mark.parametrize("seed", range(2))
     def test_counts_and_pointers_match_the_rows_whatever_happened(self, ledger: Ledger, seed: int) -> None:
-        chance = random.Random(seed)  # noqa: S311 - a seeded sequence of writes
+        chance = random.Random(seed)
         seen: list[LedgerRow] = [a_row(number) for number in range(24)]
         for _ in range(15):
             some = {row.id: row for row in chance.sample(seen, min(len(seen), 12))}

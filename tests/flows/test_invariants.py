@@ -665,7 +665,7 @@ def test_a_side_link_that_dies_during_a_long_first_load_starts_it_over() -> None
     connection = org.stakeholder(org.ann, opportunity=deals[0])
     stage.clock.sleep(7200)
     changes = stage.world.source.changes
-    stage.world.source.changes = lambda table, link: (stage.clock.sleep(80), changes(table, link))[1]  # type: ignore
+    stage.world.source.changes = lambda table, link: (stage.clock.sleep(50), changes(table, link))[1]  # type: ignore
     assert not stage.tick().complete
     stage.drain()
     stage.edit("disconnect", id=connection)

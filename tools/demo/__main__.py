@@ -82,7 +82,7 @@ def keep(services: Services, screen: Screen) -> None:
             "",
             "  # change something in Dynamics, look at it in Marketo a second later",
             "  curl --cacert $REQUESTS_CA_BUNDLE $DATAVERSE_URL/admin/rows/opportunity",
-            '  curl --cacert $REQUESTS_CA_BUNDLE $DATAVERSE_URL/admin/edit -H 'Content-Type: application/json' -d \'{"op": "win", "id": "..."}\'',
+            '  curl --cacert $REQUESTS_CA_BUNDLE --json \'{"op": "win", "id": "..."}\' $DATAVERSE_URL/admin/edit',
             "  curl --cacert $REQUESTS_CA_BUNDLE $MARKETO_URL/admin/rows/opportunities",
             "  curl --cacert $REQUESTS_CA_BUNDLE $MARKETO_URL/admin/people-with-opportunity",
             "",
