@@ -122,6 +122,7 @@ class _Delivery:
         self.counts: Counter[str] = Counter()
         self.cases: dict[str, OpportunityCase] = {}
         self.companies: dict[str, CompanyCase] = {}
+        self.lost_companies: set[str] = set()
         self.known_roles: set[str] = set()
         self.started = world.clock.now().isoformat()
 
@@ -205,6 +206,11 @@ class _Delivery:
             self._read_companies()
             changed = [case for case in self.companies.values() if case.record is not None]
             self._send(MarketoObject.COMPANY, [(case, case.record or {}) for case in changed], self._company_answer)
+            # At once, not with the opportunities: other workers then know these companies, and a crash forgets none.
+            finished = self._finished(self.companies)
+            self.lost_companies = self._write(self.world.companies, [self._next_company(case) for case in finished])
+            for company in finished:
+                company.sent = company.id in self.lost_companies
         for case in self.cases.values():
             if case.seen is not None and case.record:
                 self._name_company(case)
@@ -500,10 +506,7 @@ class _Delivery:
         """Write every row under its ticket, and hand back what could not be finished."""
         outcome = Outcome(self.counts)
         lost = self._write(self.world.opportunities, [self._next(case) for case in self._finished(self.cases)])
-        lost_companies = self._write(
-            self.world.companies, [self._next_company(case) for case in self._finished(self.companies)]
-        )
-        self._put_back(outcome, lost, lost_companies)
+        self._put_back(outcome, lost)
         done = [case for case in self.cases.values() if case.going_on and case.id not in lost]
         self.world.tombstones.delete([c.id for c in done if c.removed and not c.held and not c.waits])
         self.counts["handled"] = len(done)
@@ -575,17 +578,17 @@ class _Delivery:
         for case in (*self.cases.values(), *self.companies.values()):
             case.trouble = case.trouble or error
         outcome = Outcome(self.counts)
-        self._put_back(outcome, set(), set())
+        self._put_back(outcome, set())
         return outcome
 
-    def _put_back(self, outcome: Outcome, lost: set[str], lost_companies: set[str]) -> None:
+    def _put_back(self, outcome: Outcome, lost: set[str]) -> None:
         """Ids with a write sent since their last ledger write go back forced, the others as they were (§2.4).
 
         A company that only an opportunity needed and that nothing was sent for goes back with the opportunity.
         """
         mine = [case for case in self.cases.values() if _unfinished(case, lost)]
         named = set(self.work.accounts)
-        companies = [c for c in self.companies.values() if _unfinished(c, lost_companies)]
+        companies = [c for c in self.companies.values() if _unfinished(c, self.lost_companies)]
         companies = [c for c in companies if c.sent or c.unanswered or c.id in named]
         for forced in (True, False):
             ids = [case for case in mine if (case.sent or case.unanswered) is forced]

@@ -288,7 +288,7 @@ def shown() -> Iterator[tuple[str, str]]:
 def run(command: str) -> str:
     words = shlex.split(command)
     words = [sys.executable if word == "python" else word for word in words]
-    environment = {**os.environ, "COLUMNS": "80", "LC_ALL": "C.UTF-8", "MAKEFLAGS": ""}
+    environment = {**os.environ, "COLUMNS": "80", "LC_ALL": "C.UTF-8", "MAKEFLAGS": "", "MAKELEVEL": "0"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -113,6 +113,7 @@ def test_the_columns_that_are_read_are_those_of_the_mapping_with_money_in_base_c
     ("type", "value", "sent"),
     [
         ("string", " text ", "text"),
+        ("string", " café ", "café"),
         ("string", 5, "5"),
         ("string", 5.5, "5.5"),
         ("string", True, "true"),
