@@ -31,7 +31,7 @@ lint: setup ## ruff, mypy and the import rules
 	@$(VENV)/bin/lint-imports
 
 test: lint ## lint, then every test
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: setup ## measure: calls, storage operations, CPU
 	@$(PYTHON) -m bench.layouts

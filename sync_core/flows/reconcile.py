@@ -22,7 +22,7 @@ from sync_core.flows.observe import Observation, Observed, chunks, observe, peop
 from sync_core.flows.world import World
 from sync_core.model import Answer, LedgerRow, MarketoObject, Role, State, Verdict, Work
 from sync_core.ports import Ledger
-from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, Exclusion, LeftOut, settle
+from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, Exclusion, LeftOut, role_text, settle
 from sync_core.rules.batches import batches
 from sync_core.rules.fields import UnfitValueError, check_described, columns, digests, marketo_fields
 from sync_core.rules.planning import (
@@ -319,7 +319,7 @@ class _Delivery:
         customer = rules.customer_role
         texts = {customer} if isinstance(customer, str) else {*customer.cases.values(), customer.otherwise}
         names = {role.name for role in self.world.source.connection_roles().values()}
-        return {text[:50].casefold() for text in texts | names | {*rules.rename.values(), rules.default_role}}
+        return {role_text(text).casefold() for text in texts | names | {*rules.rename.values(), rules.default_role}}
 
     def _ours(self, case: OpportunityCase) -> set[tuple[int, str]]:
         every = self.config.stakeholders.ownership == "all"
