@@ -91,7 +91,6 @@ class _Detection:
         self._notice_mapping(feeds[OPPORTUNITY])
         self._retry_unmatched()
         self._compare_roles()
-        first = not feeds[OPPORTUNITY].following
         for table in SIDE_TABLES:
             self._follow(feeds[table], self._SIDES[table], everything=feeds[OPPORTUNITY])
         if all(feeds[table].following for table in SIDE_TABLES) and self._time_left():
@@ -100,8 +99,7 @@ class _Detection:
             self._finish_full_read(feeds[OPPORTUNITY])
             self._compare_if_asked(feeds[OPPORTUNITY])
         self._save()
-        self.tick.complete = all(feed.following for feed in feeds.values())
-        self.tick.counts["first read"] = int(first)
+        self.tick.complete = self.tick.complete and all(feed.following for feed in feeds.values())
         return self.tick
 
     def _time_left(self) -> bool:
