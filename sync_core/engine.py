@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import ConfigurationError, NotOurs, RetryLater
+from sync_core.errors import ConfigurationError, NotOurs, RetryLater, SyncError
 from sync_core.flows.detect import Tick, detect, spend_recheck_calls
 from sync_core.flows.guard import check_pair
 from sync_core.flows.reconcile import STOPPED_DELAY_S, Outcome, reconcile
@@ -39,8 +39,12 @@ class Engine:
 
     def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
         """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
-        self._check_pair()
-        tick = detect(self.world, time_box=time_box)
+        try:
+            self._check_pair()
+            tick = detect(self.world, time_box=time_box)
+        except SyncError as error:
+            self._note("detect", {"trouble": str(error), "stopped": isinstance(error, ConfigurationError)})
+            raise
         self._note("detect", {**tick.counts, "complete": tick.complete})
         return tick
 

@@ -187,9 +187,6 @@ class Queue(Protocol):
 
     def done(self, lane: Lane, letter: Letter) -> None: ...
 
-    def renew(self, lane: Lane, letter: Letter, lease: timedelta) -> Letter:
-        """The same message under a new lease. Raises OutOfTime when it has passed to somebody else."""
-
     def poisoned(self, lane: Lane) -> Sequence[Letter]:
         """Up to 32 messages of the lane's poison queue, leased for five minutes."""
 

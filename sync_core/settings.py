@@ -12,7 +12,7 @@ from sync_core.errors import ConfigurationError
 
 STORAGE = "AzureWebJobsStorage"
 DEFAULT_SCHEDULE = "0 */5 * * * *"
-LONGEST_LATE_WRITE_S = 540  # a lease lasts ten minutes, and no write starts in its last L (design.md §2.4)
+LONGEST_LATE_WRITE_S = 300  # a failed message comes back after host.json's visibilityTimeout, no sooner (§2.4)
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _NCRONTAB = re.compile(r"[\w*/,-]+(\s+[\w*/,-]+){5}")
 _HOST = re.compile(r"[A-Za-z0-9.-]+|::1")
@@ -59,7 +59,9 @@ class Settings:
             missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
         problems += [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
         if int(values.get("marketo_late_write_s", 0)) > LONGEST_LATE_WRITE_S:
-            problems.append(f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}: a lease lasts 600 seconds")
+            problems.append(
+                f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"
+            )
         if not _NCRONTAB.fullmatch(str(values.get("sync_schedule", DEFAULT_SCHEDULE))):
             problems.append("SYNC_SCHEDULE must have six fields, such as 0 */5 * * * *")
         problems = [text for text in problems if text]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sync_core.errors import ConfigurationError, OutOfTime, QuotaExhausted, Throttled, Unavailable
+from sync_core.errors import ConfigurationError, QuotaExhausted, Throttled, Unavailable
 from sync_core.messages import encode, split
 from sync_core.model import Document, Lane, LedgerRow, Letter, State, Work
 
@@ -207,12 +207,6 @@ class FakeQueue:
 
     def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None:
         return next(iter(self._receive(lane, lease, 1)), None)
-
-    def renew(self, lane: Lane, letter: Letter, lease: timedelta) -> Letter:
-        message = self._held(lane, letter)
-        if message is None:
-            raise OutOfTime("The message's lease has passed to somebody else.")
-        return self._lease(message, lease)
 
     def done(self, lane: Lane, letter: Letter) -> None:
         self._delete(lane, letter)

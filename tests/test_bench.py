@@ -120,3 +120,10 @@ def test_tokens_and_descriptions_are_counted_apart() -> None:
 def entry(kind: str, endpoint: str, **values: Any) -> dict[str, Any]:
     nothing = {"records": 0, "filter_values": 0, "statuses": {}, "codes": []}
     return {"kind": kind, "endpoint": endpoint, **nothing, **values}
+
+
+def test_the_recorded_first_load_of_ten_thousand_keeps_the_goal() -> None:
+    recorded = json.loads((Path(__file__).parent.parent / "bench/results/first_load.json").read_text(encoding="utf-8"))
+
+    assert recorded["rows"]["opportunities"] == 10_000
+    assert recorded["ratio"] <= 1.15

@@ -40,9 +40,6 @@ HOLD = 30.0
 """Seconds that a concurrency slot outlives the client's patience: connecting, and Marketo finishing unheard."""
 
 PAGE = 300
-LONG_QUERY = 6_000
-"""Bytes of query string; the limit is 8 KB for the whole URI (marketo.md §2)."""
-MAX_GET_VALUES = 200
 MAX_PAGES = 1_000
 
 STOP = timedelta(minutes=5)
@@ -183,9 +180,11 @@ class MarketoClient:
 
     def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
         fields = ["externalOpportunityId", "leadId", "role", "isPrimary", "externalCreatedDate"]
+        asked = {key.casefold(): key for key in external_ids}
         found: dict[str, list[Role]] = {}
         for item in self._query(MarketoObject.ROLE, "externalOpportunityId", external_ids, fields, QUERY_TIMEOUT):
-            found.setdefault(str(item["externalOpportunityId"]), []).append(_role(item))
+            key = str(item["externalOpportunityId"])  # in whatever case it was created with
+            found.setdefault(asked.get(key.casefold(), key), []).append(_role(item))
         return found
 
     # --- requests ---------------------------------------------------------------------------------------------
@@ -329,11 +328,8 @@ class MarketoClient:
 
 
 def _question(path: str, query: Mapping[str, str], timeout: float) -> _Request:
-    """Long queries go as a form, since a URI may have 8 KB only (marketo.md §5.2)."""
-    encoded = urlencode(query)
-    if len(encoded) > LONG_QUERY or query["filterValues"].count(",") >= MAX_GET_VALUES:
-        return _Request("POST", f"{path}?_method=GET", timeout, encoded.encode(), _FORM)
-    return _Request("GET", f"{path}?{encoded}", timeout)
+    """Always the POST form: 300 ids make no URL, and addresses in URLs would end in logs (marketo.md §5.2)."""
+    return _Request("POST", f"{path}?_method=GET", timeout, urlencode(query).encode(), _FORM)
 
 
 def _errors(envelope: _Envelope) -> list[tuple[str, str]]:

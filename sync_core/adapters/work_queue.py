@@ -8,7 +8,6 @@ import math
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -16,7 +15,6 @@ from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsE
 from azure.storage.queue import QueueClient, QueueMessage, QueueServiceClient, TextBase64EncodePolicy
 
 from sync_core.adapters.tables import error_code, storage_answers
-from sync_core.errors import OutOfTime
 from sync_core.messages import MAX_BYTES, encode, split
 from sync_core.model import Lane, Letter, Work
 from sync_core.ports import Clock
@@ -65,19 +63,6 @@ class StorageQueue:
             asked = self._clock.now()  # before the request: our idea of the lease must not outlast the service's
             message = queue.receive_message(visibility_timeout=_seconds(lease))
         return _letter(message, asked, lease) if message else None
-
-    def renew(self, lane: Lane, letter: Letter, lease: timedelta) -> Letter:
-        """The same letter, ours for *lease* from now. Raises OutOfTime when it is somebody else's already."""
-        id, receipt = letter.handle
-        with self._answers(_queue_of(lane)) as queue:
-            asked = self._clock.now()
-            try:
-                message = queue.update_message(id, receipt, visibility_timeout=_seconds(lease))
-            except HttpResponseError as error:
-                if error_code(error) not in LOST:
-                    raise
-                raise OutOfTime("The message's lease has passed to somebody else.") from error
-        return replace(letter, lease_ends=asked + lease, handle=(id, message.pop_receipt))
 
     def done(self, lane: Lane, letter: Letter) -> None:
         """Delete it. One that was lost meanwhile is somebody else's delivery now: at least once, so no error."""

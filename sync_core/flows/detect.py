@@ -210,7 +210,7 @@ class _Detection:
         mine = [row for row in page.rows if OPPORTUNITY_TYPE in (_type(row, 1), _type(row, 2))]
         for row in mine:
             self._add(row[f"_record{side}id_value"] for side, _ in sides if _type(row, side) == OPPORTUNITY_TYPE)
-        known = self.world.connections.read({row["connectionid"] for row in mine} | set(page.deleted))
+        known = self.world.connections.read({row["connectionid"] for row in page.rows} | set(page.deleted))
         self._add(entry["o"] for entry in known.values())
         matched = [key for key in page.deleted if key in known]
         self.forget += matched
@@ -262,7 +262,11 @@ class _Detection:
             return
         at = self.world.clock.now().isoformat()
         self.world.tombstones.write({key: {"at": at} for key in ids})
-        rows = [row for row in self.world.opportunities.rows(ids).values() if row.state is not State.GONE]
+        rows = [
+            row
+            for row in self.world.opportunities.rows(ids).values()
+            if row.state is not State.GONE and not row.approved
+        ]
         limit = self.world.config.removals.limit(known_records(self.world)) if rows else 0
         kept: set[str] = set()
         if len(rows) > limit:

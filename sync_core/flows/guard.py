@@ -33,6 +33,14 @@ def reserve(world: World, what: str, number: int) -> str:
             return ""
 
 
+def release(world: World, what: str, number: int) -> None:
+    """Give back what was reserved for removals that go back on the queue: they reserve again."""
+    while document := world.documents.read("counter", "removals"):
+        left = max(0, int(document.value.get(what, 0)) - number)
+        if world.documents.write("counter", "removals", {**document.value, what: left}, document.ticket) is not None:
+            return
+
+
 def known_records(world: World, what: str = "opportunities") -> int:
     """How many opportunities (not gone), or roles, the ledger knows."""
     counts = world.opportunities.counts()

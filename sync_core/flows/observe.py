@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from sync_core.errors import SplitBatch
+from sync_core.errors import SplitBatch, Unavailable
 from sync_core.flows.world import World
 from sync_core.model import Lead, MarketoObject, Row
 from sync_core.rules.association import Association, Exclusion, associate
@@ -201,7 +201,9 @@ def _look_up(world: World, filter_type: str, values: Sequence[str]) -> dict[str,
     def ask(batch: list[str]) -> Sequence[Lead]:
         try:
             return world.target.leads(filter_type, batch)
-        except SplitBatch:
+        except SplitBatch as error:
+            if len(batch) == 1 and error.code != "1003":  # trouble of Marketo's, not the person's
+                raise Unavailable(str(error)) from None
             if len(batch) == 1:
                 too_many[batch[0]] = Exclusion.TOO_MANY
                 return ()

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sync_core.errors import ConfigurationError, RetryLater, SplitBatch, SyncError
-from sync_core.flows.guard import ask_for_comparison, reserve
+from sync_core.errors import ConfigurationError, SplitBatch, SyncError, Unavailable
+from sync_core.flows.guard import ask_for_comparison, release, reserve
 from sync_core.flows.observe import Observation, Observed, chunks, observe, people
 from sync_core.flows.world import World
 from sync_core.model import Answer, LedgerRow, MarketoObject, Role, State, Verdict, Work
@@ -77,6 +77,7 @@ class Case:
 @dataclass(slots=True)
 class CompanyCase(Case):
     record: dict[str, Any] | None = None
+    version: int | None = None
 
 
 @dataclass(slots=True)
@@ -93,6 +94,7 @@ class OpportunityCase(Case):
     roles: dict[tuple[int, str], Role] = field(default_factory=dict)
     planned: bool = False
     removed: bool = False
+    reserved: tuple[str, int] = ("", 0)
 
 
 @dataclass(slots=True)
@@ -123,6 +125,7 @@ class _Delivery:
         self.cases: dict[str, OpportunityCase] = {}
         self.companies: dict[str, CompanyCase] = {}
         self.lost_companies: set[str] = set()
+        self.moved_companies: set[str] = set()
         self.known_roles: set[str] = set()
         self.started = world.clock.now().isoformat()
 
@@ -140,7 +143,7 @@ class _Delivery:
             self._remove_roles()
             self._remove_opportunities()
             return self._record()
-        except (RetryLater, ConfigurationError) as error:
+        except SyncError as error:
             return self._give_back(error)
 
     # --- observe and decide -------------------------------------------------------------------------------
@@ -170,8 +173,8 @@ class _Delivery:
                 case.refused = seen.unfit
             else:
                 case.record = dict(seen.mapped.values)
-            untrusted = case.row.state is not State.IN_STEP and not case.row.reason.startswith(PEOPLE_MISSING)
-            case.force = case.force or (case.row.known and untrusted)
+            certain = case.row.state in (State.IN_STEP, State.HELD) or case.row.reason.startswith(PEOPLE_MISSING)
+            case.force = case.force or (case.row.known and not certain)
 
     def _missing_for(self) -> timedelta:
         """How long somebody who was missing in Marketo counts as missing still, without asking again."""
@@ -209,6 +212,7 @@ class _Delivery:
             # At once, not with the opportunities: other workers then know these companies, and a crash forgets none.
             finished = self._finished(self.companies)
             self.lost_companies = self._write(self.world.companies, [self._next_company(case) for case in finished])
+            self.moved_companies = self._changed_meanwhile([case for case in finished if not case.row.known])
             for company in finished:
                 company.sent = company.id in self.lost_companies
         for case in self.cases.values():
@@ -230,11 +234,14 @@ class _Delivery:
         fields = self.config.company.fields
         described = self.world.target.describe(MarketoObject.COMPANY)
         check_described(fields, described, "company")
-        rows = self.world.source.rows("account", self.companies.keys(), {"accountid", *columns(fields)})
+        rows = self.world.source.rows(
+            "account", self.companies.keys(), {"accountid", "versionnumber", *columns(fields)}
+        )
         for key, case in self.companies.items():
             if key not in rows:
                 case.held = "the account can't be read in Dynamics; the company in Marketo stays"
                 continue
+            case.version = rows[key]["versionnumber"]
             try:
                 values = dict(marketo_fields(rows[key], fields, described, {}).values)
             except UnfitValueError as error:
@@ -244,6 +251,11 @@ class _Delivery:
             stale = case.row.state is not State.IN_STEP or changed_fields(case.row, case.digests, values)
             if case.force or not case.row.known or stale:
                 case.record = {COMPANY_ID: self.config.company.key.external(key), **values}
+
+    def _changed_meanwhile(self, new: list[CompanyCase]) -> set[str]:
+        """Detect queues a changed account only if the ledger has it: look again once it does (design.md §4)."""
+        now = self.world.source.rows("account", [case.id for case in new], {"versionnumber"}) if new else {}
+        return {case.id for case in new if case.id in now and now[case.id]["versionnumber"] != case.version}
 
     def _company_answer(self, case: CompanyCase, _record: Mapping[str, Any], answer: Answer) -> None:
         self._judge(case, MarketoObject.COMPANY, answer)
@@ -257,7 +269,7 @@ class _Delivery:
         if company is not None:
             if not company.going_on:
                 case.trouble = company.trouble
-            elif company.refused or company.waits or company.held:
+            elif (company.refused or company.waits or company.held) and not company.row.fields:
                 case.waits = case.waits or "company: the account is not in Marketo yet"
                 account = None
         case.record[COMPANY_ID] = self.config.company.key.external(account) if account else None
@@ -301,7 +313,7 @@ class _Delivery:
 
         def read(keys: list[str]) -> Mapping[str, Sequence[Role]] | SyncError:
             try:
-                return self.world.target.roles(keys)
+                return self._present_roles(keys)
             except SyncError as error:
                 return error
 
@@ -312,6 +324,16 @@ class _Delivery:
                     by_external[key].trouble = answer
                 else:
                     by_external[key].read_back = tuple(answer.get(key, ()))
+
+    def _present_roles(self, keys: list[str]) -> Mapping[str, Sequence[Role]]:
+        """Roles by external id; a question that is too big is halved, one opportunity alone is tried again later."""
+        try:
+            return self.world.target.roles(keys)
+        except SplitBatch as error:
+            if len(keys) == 1:
+                raise Unavailable(str(error)) from None
+            half = len(keys) // 2
+            return {**self._present_roles(keys[:half]), **self._present_roles(keys[half:])}
 
     def _role_texts(self) -> set[str]:
         """The texts that our rules can produce: such roles count as ours when met in Marketo (design.md §3)."""
@@ -385,16 +407,22 @@ class _Delivery:
         if number and (why := reserve(self.world, "roles", number)):
             for case in counted:
                 self._hold(case, why)
+        else:
+            for case in counted:
+                case.reserved = ("roles", len(case.plan.losses))
         going = []
         for case in self.cases.values():
             if self._to_remove(case) and not case.row.approved:
                 if case.row.state is State.HELD:
                     case.held = case.row.reason
-                else:
+                elif case.row.state is not State.GONE:  # a second try of what was removed and counted
                     going.append(case)
         if going and (why := reserve(self.world, "opportunities", len(going))):
             for case in going:
                 case.held = f"{REMOVALS_HELD} {why}"
+        else:
+            for case in going:
+                case.reserved = ("opportunities", 1)
 
     def _hold(self, case: OpportunityCase, why: str) -> None:
         lost = {role.key for role in case.plan.losses}
@@ -587,9 +615,13 @@ class _Delivery:
         A company that only an opportunity needed and that nothing was sent for goes back with the opportunity.
         """
         mine = [case for case in self.cases.values() if _unfinished(case, lost)]
+        for what in ("roles", "opportunities"):
+            unwritten = (c.reserved for c in mine if c.trouble is not None or c.id in lost)
+            if number := sum(count for kind, count in unwritten if kind == what):
+                release(self.world, what, number)
         named = set(self.work.accounts)
-        companies = [c for c in self.companies.values() if _unfinished(c, self.lost_companies)]
-        companies = [c for c in companies if c.sent or c.unanswered or c.id in named]
+        companies = [c for c in self.companies.values() if _unfinished(c, self.lost_companies | self.moved_companies)]
+        companies = [c for c in companies if c.sent or c.unanswered or c.id in named | self.moved_companies]
         for forced in (True, False):
             ids = [case for case in mine if (case.sent or case.unanswered) is forced]
             accounts = [case for case in companies if (case.sent or case.unanswered) is forced]
@@ -616,7 +648,7 @@ def _delay(trouble: SyncError | None) -> float:
     """Seconds: as asked for, a while for what a person must mend."""
     if trouble is None:
         return 0.0
-    return trouble.delay if isinstance(trouble, RetryLater) else STOPPED_DELAY_S
+    return STOPPED_DELAY_S if isinstance(trouble, ConfigurationError) else getattr(trouble, "delay", 60.0)
 
 
 def _mark(batch: Sequence[tuple[Case, Any]], *, unanswered: bool) -> None:

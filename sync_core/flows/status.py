@@ -59,8 +59,9 @@ def approve_removals(world: World) -> int:
         if not ids:
             return len(approved)
         rows = world.opportunities.rows(ids)
-        lost = world.opportunities.write([replace(row, approved=True) for row in rows.values()])
-        done = tuple(sorted(rows.keys() - lost))
+        still = [replace(row, approved=True) for row in rows.values() if row.state is State.HELD]
+        lost = world.opportunities.write(still)
+        done = tuple(sorted({row.id for row in still} - lost))
         for work in split(Work(done, lane=Lane.FRESH, why="approved")):
             world.queue.put(work)
         approved |= ids

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -63,6 +64,17 @@ def says(body: object, status: str = "200 OK", *headers: tuple[str, str]) -> Ins
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         start_response(status, [("Content-Type", "application/json"), ("Content-Length", str(len(raw))), *headers])
         return [raw]
+
+    return answer
+
+
+def kept(inner: Instead, forms: list[bytes]) -> Instead:
+    """*inner*, with the body of its request added to *forms*."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes] | None:
+        forms.append(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+        environ["wsgi.input"], environ["CONTENT_LENGTH"] = io.BytesIO(), "0"
+        return inner(environ, start_response)
 
     return answer
 
@@ -180,11 +192,8 @@ def test_roles_are_read_back_by_opportunity(client: MarketoClient, front: Front)
 def test_three_hundred_ids_go_as_one_long_query_in_a_form(client: MarketoClient, front: Front) -> None:
     ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(300)]
     client.roles(ids)
-    client.roles(ids[:3])
-
     asked = [line for line in front.seen if "roles" in line]
     assert asked[0] == "POST /rest/v1/opportunities/roles.json?_method=GET"
-    assert asked[1].startswith("GET /rest/v1/opportunities/roles.json?filterType=")
     assert len(asked) == 2
     with pytest.raises(ValueError, match="300"):
         client.roles([*ids, "one more"])
@@ -478,14 +487,12 @@ def person(number: int) -> dict[str, Any]:
 
 
 def test_pages_of_people_may_lack_a_result_and_go_on_without_saying_so(signed_in, front) -> None:
-    front.instead = [
-        says({"success": True, "nextPageToken": "ABC===="}),
-        result(person(2), nextPageToken="DEF===="),
-        result(),
-    ]
+    forms: list[bytes] = []
+    pages = [says({"success": True, "nextPageToken": "ABC===="}), result(person(2), nextPageToken="DEF===="), result()]
+    front.instead = [kept(page, forms) for page in pages]
 
     assert signed_in.leads("email", ["x"]) == [Lead(2, "p2@example.test", "2026-01-02T03:04:05Z")]
-    assert "nextPageToken=ABC%3D%3D%3D%3D" in front.seen[1]
+    assert b"nextPageToken=ABC%3D%3D%3D%3D" in forms[1]
     assert "filterValues=x" in front.seen[2]
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from sync_core.errors import OutOfTime
 from sync_core.messages import MAX_BYTES, decode
 from sync_core.model import Lane, Letter, Work
 from tests.contracts.ledger import an_id
@@ -82,30 +81,6 @@ class QueueContract:
         queue.done(Lane.FRESH, second)
         queue.done(Lane.FRESH, second)
         assert queue.lengths()["fresh"] == 0
-
-    def test_a_renewed_lease_starts_again(self, queue: Any) -> None:
-        queue.put(WORK)
-        first = self.receive(queue, lease=SECOND)
-        renewed = queue.renew(Lane.FRESH, first, MINUTE)
-        self.wait(queue, 1.2)
-
-        assert queue.receive(Lane.FRESH, lease=MINUTE) is None
-        assert (renewed.body, renewed.dequeue_count) == (first.body, 1)
-        assert renewed.lease_ends > first.lease_ends
-        queue.done(Lane.FRESH, renewed)
-        assert queue.lengths()["fresh"] == 0
-
-    def test_a_lost_lease_can_not_be_renewed(self, queue: Any) -> None:
-        queue.put(WORK)
-        first = self.receive(queue, lease=SECOND)
-        self.wait(queue, 1.2)
-        second = self.receive(queue)
-
-        with pytest.raises(OutOfTime):
-            queue.renew(Lane.FRESH, first, MINUTE)
-        queue.done(Lane.FRESH, second)
-        with pytest.raises(OutOfTime):
-            queue.renew(Lane.FRESH, second, MINUTE)
 
     def test_a_delayed_message_comes_later(self, queue: Any) -> None:
         queue.put(WORK, after=SECOND)

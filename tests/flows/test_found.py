@@ -1,0 +1,228 @@
+"""What fresh eyes found: each of these once failed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from sync_core.errors import SplitBatch, Unavailable, WrongPair
+from sync_core.messages import encode
+from sync_core.model import Answer, Answers, Lane, State, Work
+from tests.flows.org import Org, lookup
+from tests.stage import LEASE, Stage
+
+
+def force(stage: Stage, *ids: str) -> Any:
+    return stage.engine.deliver(
+        encode(Work(ids)), dequeue_count=2, lease_ends=stage.clock.now() + LEASE, lane=Lane.FRESH
+    )
+
+
+def test_an_account_that_changes_before_its_company_is_recorded_is_looked_at_again(stage: Stage, org: Org) -> None:
+    stage.tick()
+
+    def after(request):
+        if request.url.split("?")[0].endswith("/companies.json") and request.method == "POST":
+            stage.marketo_wire.after = None
+            org.update("account", org.acme, name="Acme renamed")
+            stage.variant().detect()
+
+    stage.marketo_wire.after = after
+    stage.sync()
+    stage.sync()
+    assert [r["company"] for r in stage.marketo.rows("companies")] == ["Acme renamed"]
+
+
+@pytest.mark.parametrize("error", [SplitBatch("611", "System error"), SplitBatch("604", "time out")])
+def test_trouble_of_a_people_look_up_takes_no_role_away(stage: Stage, org: Org, monkeypatch: Any, error) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    assert stage.roles()
+    stage.clock.sleep(25 * 3600)
+    org.update("opportunity", org.deal, name="X")
+
+    def bad(*a):
+        monkeypatch.undo()
+        raise error
+
+    monkeypatch.setattr(stage.world.target, "leads", bad)
+    stage.sync()
+    assert stage.roles() == {(org.deal, org.lead_ann, "Decision Maker")}
+
+
+def test_trouble_of_a_describe_call_puts_the_message_back(stage: Stage, org: Org, monkeypatch: Any) -> None:
+    stage.tick()
+
+    def bad(*a):
+        raise SplitBatch("611", "System error")
+
+    monkeypatch.setattr(stage.world.target, "describe", bad)
+    outcome = stage.deliver()
+    assert outcome is not None
+    assert outcome.again
+
+
+def test_a_connection_that_no_longer_names_an_opportunity_leaves_no_role_behind(stage: Stage, org: Org) -> None:
+    connection = org.stakeholder(org.ann)
+    stage.sync()
+    assert stage.roles()
+    mirror = stage.dataverse.row("connection", connection)["_relatedconnectionid_value"]
+    org.update("connection", connection, **lookup("record1id", org.bolt, "account"))
+    org.update("connection", mirror, **lookup("record2id", org.bolt, "account"))
+    stage.sync()
+    assert stage.roles() == set()
+
+
+def test_removals_tried_again_are_counted_once(monkeypatch) -> None:
+    stage = Stage(changes={"max_count = 100": "max_count = 5"})
+    org = Org(stage)
+    deals = [org.opportunity(f"Deal {n}") for n in range(4)]
+    stage.sync()
+    for deal in deals:
+        org.delete("opportunity", deal)
+
+    def down(*a, **k):
+        monkeypatch.undo()
+        raise Unavailable("down", delay=60)
+
+    monkeypatch.setattr(stage.world.target, "delete", down)
+    stage.sync()
+    assert stage.world.opportunities.counts()[State.HELD] == 0
+    assert stage.opportunities().keys() == {org.deal}
+
+
+def test_a_removal_whose_answer_was_lost_is_counted_once() -> None:
+    stage = Stage(changes={"max_count = 100": "max_count = 5"})
+    org = Org(stage)
+    deals = [org.opportunity(f"Deal {n}") for n in range(4)]
+    stage.sync()
+    for deal in deals:
+        org.delete("opportunity", deal)
+    stage.tick()
+
+    def after(request):
+        if "opportunities/delete" in request.url:
+            stage.marketo_wire.after = None
+            raise requests.exceptions.ReadTimeout
+
+    stage.marketo_wire.after = after
+    stage.sync()
+    assert stage.opportunities().keys() == {org.deal}
+    assert stage.world.opportunities.counts()[State.HELD] == 0, stage.world.opportunities.counts()
+
+
+def test_role_removals_tried_again_are_counted_once(monkeypatch) -> None:
+    stage = Stage(changes={"max_count = 100": "max_count = 5"})
+    org = Org(stage)
+    deals = [org.opportunity(f"Deal {n}") for n in range(4)]
+    cs = [org.stakeholder(org.ann, opportunity=d) for d in deals]
+    stage.sync()
+    for c in cs:
+        stage.edit("disconnect", id=c)
+
+    def down(*a, **k):
+        monkeypatch.undo()
+        raise Unavailable("down", delay=60)
+
+    monkeypatch.setattr(stage.world.target, "delete", down)
+    stage.sync()
+    assert stage.world.opportunities.counts()[State.HELD] == 0
+    assert stage.roles() == set()
+
+
+def test_a_company_whose_update_was_refused_stays_named() -> None:
+    stage = Stage(changes={'company  = "name"': 'company = { column = "name", too_long = "reject" }'})
+    org = Org(stage)
+    stage.sync()
+    org.update("account", org.acme, name="A" * 160)
+    org.update("account", org.acme, websiteurl=None)
+    # Marketo refuses the update
+    up = stage.world.target.upsert
+
+    def refuse(kind, records, *, until):
+        if kind == "companies":
+            return Answers([Answer("skipped", "1003", "Invalid value for field 'company'") for _ in records])
+        return up(kind, records, until=until)
+
+    object.__setattr__(stage.world.target, "upsert", refuse)
+    stage.sync()
+    assert stage.opportunities()[org.deal]["externalCompanyId"] == org.acme
+    force(stage, org.deal)
+    assert stage.opportunities()[org.deal]["externalCompanyId"] == org.acme
+
+
+def test_an_opportunity_in_upper_case_is_adopted_too(stage: Stage, org: Org) -> None:
+    up = org.deal.upper()
+    stage.marketo.load(
+        {
+            "opportunities": [{"externalOpportunityId": up, "name": "Old"}],
+            "roles": [{"externalOpportunityId": up, "leadId": org.lead_bob, "role": "Champion"}],
+        }
+    )
+    org.stakeholder(org.ann)
+    stage.sync()
+    assert stage.roles() in ({(org.deal, org.lead_ann, "Decision Maker")}, {(up, org.lead_ann, "Decision Maker")}), (
+        stage.roles()
+    )
+
+
+def test_status_tells_that_detect_is_stopped(stage: Stage, org: Org) -> None:
+    from sync_core.flows.status import problems, status
+
+    stage.sync()
+    stamp = stage.world.documents.read("stamp", "pair")
+    stage.world.documents.write("stamp", "pair", {**stamp.value, "organization": "x"}, stamp.ticket)
+    with pytest.raises(WrongPair):
+        stage.variant().detect()
+    assert problems(status(stage.world))
+
+
+def test_a_read_back_that_is_too_big_is_halved(stage: Stage, org: Org, monkeypatch) -> None:
+    d2 = org.opportunity("Two", account=org.acme)
+    org.stakeholder(org.ann)
+    stage.sync()
+    roles = stage.world.target.roles
+
+    def bad(keys):
+        if len(keys) > 1:
+            raise SplitBatch("604", "time-out")
+        return roles(keys)
+
+    monkeypatch.setattr(stage.world.target, "roles", bad)
+    out = force(stage, org.deal, d2)
+    assert out.trouble is None, out
+
+
+def test_an_approval_survives_a_full_read_before_its_delivery() -> None:
+    from sync_core.flows.status import approve_removals
+
+    stage = Stage(changes={"max_count = 100": "max_count = 3"})
+    org = Org(stage)
+    deals = [org.opportunity(f"Deal {n}") for n in range(6)]
+    stage.sync()
+    for d in deals:
+        org.delete("opportunity", d)
+    stage.sync()
+    assert approve_removals(stage.world) == 6
+    stage.dataverse.expire_delta_links()
+    stage.tick()
+    stage.sync()
+    assert stage.opportunities().keys() == {org.deal}
+
+
+def test_a_held_opportunity_costs_no_write_when_read_again() -> None:
+    stage = Stage(changes={"max_count = 100": "max_count = 3"})
+    org = Org(stage)
+    cs = [
+        org.stakeholder(c, r) for c in (org.ann, org.bob, org.cid) for r in ("Champion", "Influencer", "Decision Maker")
+    ]
+    stage.sync()
+    for c in cs[:4]:
+        stage.edit("disconnect", id=c)
+    stage.sync()
+    before = stage.writes()
+    stage.dataverse.expire_delta_links()
+    stage.sync()
+    assert stage.writes() == before
