@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 import signal
 import sys
 import textwrap
@@ -20,10 +22,11 @@ from uuid import UUID
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, SyncError
 from sync_core.flows.explain import explain, reason_in_words
+from sync_core.flows.observe import check_mapping
 from sync_core.flows.reconcile import Outcome
 from sync_core.flows.status import approve_removals, held, problems, repoint, status
 from sync_core.messages import split
-from sync_core.model import Lane, Work
+from sync_core.model import Lane, State, Work
 from sync_core.wiring import engine
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
@@ -33,6 +36,8 @@ PAUSE_S = 1.0
 
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
+    logging.getLogger("sync_core").setLevel(logging.ERROR)  # what a command meets, it prints itself
+    logging.getLogger("azure.identity").setLevel(logging.ERROR)
     try:
         return int(options.run(engine(), options))
     except ConfigurationError as error:
@@ -41,6 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     except SyncError as error:
         print(f"{options.command}: {error}. Nothing is lost; try again.", file=sys.stderr)
         return PROBLEMS
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return GOOD
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -97,6 +105,7 @@ class _Stop:
 
 
 def _sync(app: Engine, options: argparse.Namespace) -> int:
+    check_mapping(app.world)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
     if options.only:
         shown = app.world.source.rows("opportunity", options.only, {"opportunityid"})
@@ -111,19 +120,26 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
             _progress(app, total)
         _drain(app, stop, total, troubles, wait=not options.no_wait)
     left = sum(app.world.queue.lengths()[lane] for lane in Lane)
-    report = {**{key: number for key, number in total.items() if number}, "messages left": left, **troubles}
-    _print(report, as_json=options.json)
+    report = {key: number for key, number in total.items() if number} or {"changes in Dynamics": 0}
+    _print(
+        report | {"messages left": left} | ({"put back because": troubles} if troubles else {}), as_json=options.json
+    )
     return PROBLEMS if troubles or left else GOOD
 
 
 def _drain(app: Engine, stop: _Stop, total: Counter[str], troubles: Counter[str], *, wait: bool) -> None:
     """Fresh work first. Messages put back with a delay are waited for, unless told not to."""
-    queue = app.world.queue
+    queue, told = app.world.queue, False
     while not stop.asked:
         found = next(((lane, letter) for lane in Lane if (letter := queue.receive(lane, lease=LEASE))), None)
         if found is None:
-            if not wait or not sum(queue.lengths()[lane] for lane in Lane):
+            left = sum(queue.lengths()[lane] for lane in Lane)
+            if not wait or not left:
                 return
+            if not told:
+                why = f": {next(reversed(troubles))}" if troubles else " by an earlier run"
+                print(f"waiting for {left} messages put back{why}. Ctrl-C or --no-wait ends.", file=sys.stderr)
+            told = True
             app.world.clock.sleep(PAUSE_S)
             continue
         lane, letter = found
@@ -224,7 +240,8 @@ def _story(found: dict[str, Any]) -> str:
     if ledger.get("next try"):
         lines.append(f"Next try: {ledger['next try']}")
     if not found["found"]:
-        deleted = "It was reported as deleted." if found["reported deleted"] else "Nothing says that it was deleted."
+        gone = found["reported deleted"] or ledger["state"] == State.GONE
+        deleted = "It was deleted there." if gone else "Nothing says that it was deleted."
         return "\n".join([*lines, "Dynamics doesn't show this opportunity.", deleted])
     lines += ["", *_wrapped(f"Customer: {found['customer rule']}."), f"Account: {found['account'] or 'none'}"]
     lines += ["", f"Roles ({len(found['roles'])}):" if found["roles"] else "Roles: none"]

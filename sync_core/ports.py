@@ -105,6 +105,9 @@ class Dataverse(Protocol):
     def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
         """Opportunities with a connection that shows one of these connection roles."""
 
+    def columns(self, table: str) -> Mapping[str, str]:
+        """AttributeType by logical name of every column of *table*."""
+
     def labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
         """The labels of a choice, state or status column in one language (LCID)."""
 

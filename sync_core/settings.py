@@ -58,6 +58,9 @@ class Settings:
         if {"dataverse_client_secret", "dataverse_client_certificate"} & values.keys():
             missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
         problems += [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
+        for name, most in _MOST.items():
+            if int(values.get(name, 0)) > most:
+                problems.append(f"{name.upper()} must be at most {most}: Marketo allows no more (marketo.md §2)")
         if int(values.get("marketo_late_write_s", 0)) > LONGEST_LATE_WRITE_S:
             problems.append(
                 f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"
@@ -103,6 +106,7 @@ class Settings:
 _REQUIRED = ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET")
 _WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri"}
 _URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH
+_MOST = {"marketo_calls_per_20s": 100, "marketo_concurrency": 10}
 _ENVIRONMENT = {
     "storage_connection": STORAGE,
     "storage_queue_uri": f"{STORAGE}__queueServiceUri",

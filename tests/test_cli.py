@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,33 @@ def test_missing_settings_are_named_together() -> None:
     for name in ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET", "AzureWebJobsStorage"):
         assert name in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_mapping_that_a_service_does_not_know_stops_sync_before_anything_is_queued(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    stage = Stage(changes={'description  = "description"': 'description  = "new_nothing"'})
+    Org(stage)
+    monkeypatch.setattr(cli, "engine", lambda: stage.engine)
+
+    assert run("sync") == cli.USAGE
+
+    assert "Dynamics' opportunity has no column new_nothing" in capsys.readouterr().err
+    assert stage.world.queue.lengths()["fresh"] == 0
+
+
+def test_sync_says_what_it_waits_for(stage: Stage, org: Org, capsys: Any) -> None:
+    stage.engine.detect()
+    cli.check_mapping(stage.world)
+    stage.limiter.pauses.append((stage.clock.now() + timedelta(seconds=90), "wait", "busy"))
+
+    run("sync")
+
+    assert "put back: busy. Ctrl-C or --no-wait ends." in capsys.readouterr().err
+
+
+def test_only_an_opportunity_that_exists_is_taken(stage: Stage, org: Org, capsys: Any) -> None:
+    assert run("sync", "--only", "00000000-0000-4000-8000-000000000000") == cli.USAGE
+
+    assert "Nothing was done" in capsys.readouterr().err
+    assert stage.world.opportunities.counts()[State.WAITING] == 0

@@ -106,10 +106,16 @@ class AppRegistration:
     def token(self, *, new: bool) -> str:
         try:
             result = self._acquire(new=new)
+        except requests.exceptions.SSLError:
+            raise ConfigurationError(
+                "the TLS certificate of DATAVERSE_AUTHORITY_HOST is not trusted; check it and REQUESTS_CA_BUNDLE"
+            ) from None
         except requests.RequestException as error:
             raise Again(Unavailable(f"Entra ID does not answer ({type(error).__name__})")) from None
         except ValueError as error:
             raise ConfigurationError(sign_in_remedy(str(error))) from None
+        except OSError as error:
+            raise ConfigurationError(f"REQUESTS_CA_BUNDLE can't be used: {error}") from None
         if "access_token" in result:
             return str(result["access_token"])
         text = f"{result.get('error', '')} {result.get('error_description', '')}"

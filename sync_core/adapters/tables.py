@@ -77,7 +77,8 @@ def _translated(error: AzureError, role: str) -> Exception:
         )
     silent = isinstance(error, ServiceRequestError | ServiceResponseError) or status is None
     if silent or status in BUSY or code.endswith(("BeingDeleted", "TableNotFound", "QueueNotFound")):
-        return Unavailable(f"Storage gave no answer ({type(error).__name__} {status or ''} {code}).")
+        detail = " ".join(filter(None, (type(error).__name__, str(status or ""), code)))
+        return Unavailable(f"the storage account of {STORAGE} gives no answer ({detail}); locally: is Azurite running?")
     return error
 
 

@@ -167,6 +167,8 @@ class Transport:
                 return Reply(response.status_code, response.headers, self._body(response, deadline))
         except requests.RequestException as error:
             raise _lost(where, error) from None
+        except OSError as error:  # requests says so when the file is not there
+            raise ConfigurationError(f"REQUESTS_CA_BUNDLE can't be used: {error}") from None
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
         chunks = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from sync_core.errors import SplitBatch, Unavailable
+from sync_core.errors import ConfigurationError, SplitBatch, Unavailable
 from sync_core.flows.world import World
 from sync_core.model import Lead, MarketoObject, Row
 from sync_core.rules.association import Association, Exclusion, associate
@@ -100,6 +100,20 @@ def observe(world: World, ids: Sequence[str]) -> Observation:
             mapped, unfit = None, str(error)
         observed[key] = Observed(row, association, mapped, unfit)
     return Observation(observed, contacts)
+
+
+def check_mapping(world: World) -> None:
+    """Ask both services whether they have what sync.toml names. Raises ConfigurationError; `observe` meets it later."""
+    config, target = world.config, world.target
+    check_described(config.opportunity.fields, target.describe(MarketoObject.OPPORTUNITY), "opportunity")
+    check_described(config.company.fields, target.describe(MarketoObject.COMPANY), "company")
+    for table, section, fields in (
+        ("opportunity", "opportunity", config.opportunity.fields),
+        ("account", "company", config.company.fields),
+    ):
+        named = {column for column in columns(fields) if not column.startswith("_")}
+        if unknown := sorted(named - world.source.columns(table).keys()):
+            raise ConfigurationError(f"sync.toml, [{section}]: Dynamics' {table} has no column {', '.join(unknown)}")
 
 
 def _labels(world: World) -> Labels:

@@ -211,7 +211,9 @@ class _Delivery:
             self._send(MarketoObject.COMPANY, [(case, case.record or {}) for case in changed], self._company_answer)
             # At once, not with the opportunities: other workers then know these companies, and a crash forgets none.
             finished = self._finished(self.companies)
-            self.lost_companies = self._write(self.world.companies, [self._next_company(case) for case in finished])
+            self.lost_companies = self._write(
+                self.world.companies, [self._next_company(case) for case in finished], "companies"
+            )
             self.moved_companies = self._changed_meanwhile([case for case in finished if not case.row.known])
             for company in finished:
                 company.sent = company.id in self.lost_companies
@@ -533,7 +535,9 @@ class _Delivery:
     def _record(self) -> Outcome:
         """Write every row under its ticket, and hand back what could not be finished."""
         outcome = Outcome(self.counts)
-        lost = self._write(self.world.opportunities, [self._next(case) for case in self._finished(self.cases)])
+        lost = self._write(
+            self.world.opportunities, [self._next(case) for case in self._finished(self.cases)], "opportunities"
+        )
         self._put_back(outcome, lost)
         done = [case for case in self.cases.values() if case.going_on and case.id not in lost]
         self.world.tombstones.delete([c.id for c in done if c.removed and not c.held and not c.waits])
@@ -544,9 +548,9 @@ class _Delivery:
     def _finished(cases: Mapping[str, C]) -> list[C]:
         return [case for case in cases.values() if case.going_on]
 
-    def _write(self, ledger: Ledger, rows: list[LedgerRow]) -> set[str]:
+    def _write(self, ledger: Ledger, rows: list[LedgerRow], what: str) -> set[str]:
         for row in rows:
-            self.counts[row.state] += 1
+            self.counts[f"{what} {row.state}"] += 1
         return ledger.write(rows) if rows else set()
 
     def _next(self, case: OpportunityCase) -> LedgerRow:

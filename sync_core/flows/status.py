@@ -37,7 +37,7 @@ def problems(found: dict[str, Any]) -> list[str]:
     """What of a status needs a person: the exit code follows from it."""
     states, queues = found["opportunities"], found["queues (about)"]
     checks = (
-        (states.get(State.HELD, 0), "removals are held: look at them, then `approve-removals`"),
+        (states.get(State.HELD, 0), "removals are held: look at `approve-removals`, then `approve-removals --yes`"),
         (states.get(State.PARKED, 0), "opportunities are parked: `explain ID` says why"),
         (queues.get("unreadable", 0), "queue messages were not ours: see the queue opportunity-sync-unreadable"),
     )

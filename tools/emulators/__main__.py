@@ -32,6 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def serve(app: Any, options: argparse.Namespace, port: int, servers: ExitStack) -> str:
+    try:
+        return servers.enter_context(serving(app, folder=options.folder, port=port))
+    except OSError as error:
+        sys.exit(f"port {port} can't be served: {error}")
+
+
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m tools.emulators",
@@ -60,12 +67,16 @@ def parser() -> argparse.ArgumentParser:
 
 def start_dataverse(options: argparse.Namespace, servers: ExitStack) -> dict[str, Any]:
     from tools.emulators.dataverse import loading
+    from tools.emulators.dataverse.errors import DataverseError
     from tools.emulators.dataverse.state import DataverseState
     from tools.emulators.dataverse.web import DataverseApp
 
     state = DataverseState(seed=options.seed)
-    loaded = loading.load(state, read_folder(options.load)) if options.load else {}
-    url = servers.enter_context(serving(DataverseApp(state), folder=options.folder, port=options.port))
+    try:
+        loaded = loading.load(state, read_folder(options.load)) if options.load else {}
+    except (ValueError, TypeError, KeyError, AttributeError, DataverseError) as error:
+        sys.exit(f"{options.load}: a row can't be loaded: {type(error).__name__}: {error}")
+    url = serve(DataverseApp(state), options, options.port, servers)
     return {
         "url": url,
         "tenant_id": state.tenant,
@@ -82,8 +93,19 @@ def read_folder(folder: Path) -> dict[str, list[dict[str, Any]]]:
     found = {name: folder / f"{name}.json" for name in FILES if (folder / f"{name}.json").exists()}
     if not found:
         sys.exit(f"{folder} holds none of {', '.join(f'{name}.json' for name in FILES)}")
-    content = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in found.items()}
-    return {name: rows["value"] if isinstance(rows, dict) else rows for name, rows in content.items()}
+    return {name: read_rows(path) for name, path in found.items()}
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """A list of rows, or an object with `value`; anything else ends the program with the file's name."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path.name}: {error}")
+    rows = content.get("value") if isinstance(content, dict) else content
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        sys.exit(f"{path.name} must hold a list of rows, or an object whose `value` is one")
+    return rows
 
 
 def start_marketo(options: argparse.Namespace, servers: ExitStack) -> dict[str, Any]:
@@ -93,7 +115,7 @@ def start_marketo(options: argparse.Namespace, servers: ExitStack) -> dict[str, 
 
     client = Client()
     app = MarketoApp(MarketoState(seed=options.seed, clients=(client,)))
-    url = servers.enter_context(serving(app, folder=options.folder, port=options.marketo_port))
+    url = serve(app, options, options.marketo_port, servers)
     return {"url": url, "client_id": client.id, "client_secret": client.secret}
 
 
