@@ -193,3 +193,33 @@ def test_only_an_opportunity_that_exists_is_taken(stage: Stage, org: Org, capsys
 
     assert "Nothing was done" in capsys.readouterr().err
     assert stage.world.opportunities.counts()[State.WAITING] == 0
+
+
+def test_a_missing_certificate_bundle_is_named(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    stage = Stage()
+    environment |= {
+        "DATAVERSE_URL": stage.settings.dataverse_url,
+        "DATAVERSE_AUTHORITY_HOST": stage.settings.dataverse_url,
+        "DATAVERSE_TENANT_ID": stage.settings.dataverse_tenant_id,
+        "DATAVERSE_CLIENT_ID": stage.settings.dataverse_client_id,
+        "DATAVERSE_CLIENT_SECRET": "x",
+        "MARKETO_URL": stage.settings.marketo_url,
+        "MARKETO_CLIENT_ID": "x",
+        "MARKETO_CLIENT_SECRET": "x",
+        "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+        "REQUESTS_CA_BUNDLE": str(tmp_path / "missing.pem"),
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sync_core", "sync"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == cli.USAGE
+    assert "REQUESTS_CA_BUNDLE can't be used" in done.stderr
+    assert "Traceback" not in done.stderr
