@@ -206,10 +206,8 @@ class _Detection:
 
     def _connections(self, page: ChangePage) -> None:
         """The opportunity on either side now, and the one on record: only that one knows a deleted connection."""
-        sides = ((1, 2), (2, 1))
-        mine = [row for row in page.rows if OPPORTUNITY_TYPE in (_type(row, 1), _type(row, 2))]
-        for row in mine:
-            self._add(row[f"_record{side}id_value"] for side, _ in sides if _type(row, side) == OPPORTUNITY_TYPE)
+        for row in page.rows:
+            self._add(row[f"_record{side}id_value"] for side in (1, 2) if _type(row, side) == OPPORTUNITY_TYPE)
         known = self.world.connections.read({row["connectionid"] for row in page.rows} | set(page.deleted))
         self._add(entry["o"] for entry in known.values())
         matched = [key for key in page.deleted if key in known]

@@ -397,8 +397,11 @@ class _Delivery:
     # --- removals -----------------------------------------------------------------------------------------
 
     def _reserve_removals(self) -> None:
-        """Hold what the guard doesn't let through (design.md §2.7); replacements pass uncounted."""
-        losing = [case for case in self._with_roles() if case.plan.losses and not case.row.approved]
+        """Hold what the guard doesn't let through (design.md §2.7); replacements and approved ones pass uncounted."""
+        self._reserve_roles([c for c in self._with_roles() if c.plan.losses and not c.row.approved])
+        self._reserve_opportunities([c for c in self.cases.values() if self._to_remove(c) and not c.row.approved])
+
+    def _reserve_roles(self, losing: list[OpportunityCase]) -> None:
         for case in losing:
             if case.row.state is State.HELD:
                 self._hold(case, case.row.reason.removeprefix(f"{REMOVALS_HELD} "))
@@ -406,24 +409,23 @@ class _Delivery:
                 self._hold(case, "a change of the mapping would remove roles")
         counted = [case for case in losing if not case.held.startswith(REMOVALS_HELD)]
         number = sum(len(case.plan.losses) for case in counted)
-        if number and (why := reserve(self.world, "roles", number)):
-            for case in counted:
+        why = reserve(self.world, "roles", number) if number else ""
+        for case in counted:
+            if why:
                 self._hold(case, why)
-        else:
-            for case in counted:
+            else:
                 case.reserved = ("roles", len(case.plan.losses))
-        going = []
-        for case in self.cases.values():
-            if self._to_remove(case) and not case.row.approved:
-                if case.row.state is State.HELD:
-                    case.held = case.row.reason
-                elif case.row.state is not State.GONE:  # a second try of what was removed and counted
-                    going.append(case)
-        if going and (why := reserve(self.world, "opportunities", len(going))):
-            for case in going:
+
+    def _reserve_opportunities(self, going: list[OpportunityCase]) -> None:
+        for case in going:
+            case.held = case.row.reason if case.row.state is State.HELD else ""
+        # A row that is gone already was counted when it went: this is a second try.
+        counted = [case for case in going if not case.held and case.row.state is not State.GONE]
+        why = reserve(self.world, "opportunities", len(counted)) if counted else ""
+        for case in counted:
+            if why:
                 case.held = f"{REMOVALS_HELD} {why}"
-        else:
-            for case in going:
+            else:
                 case.reserved = ("opportunities", 1)
 
     def _hold(self, case: OpportunityCase, why: str) -> None:
