@@ -307,10 +307,12 @@ def test_the_readme_shows_what_the_command_prints(command: str, output: str) -> 
     assert output == run(command)
 
 
-def test_the_place_of_the_demos_output_is_marked() -> None:
+def test_the_readme_shows_what_the_demo_prints() -> None:
     marked = re.search(r"<!-- demo output -->\n```text\n(.*?)```\n<!-- end -->", README, re.DOTALL)
 
     assert marked is not None
+    assert "differences: 0" in marked[1]
+    assert "0 Marketo writes" in marked[1]
 
 
 def test_the_picture_is_described_and_follows_the_readers_colours() -> None:
