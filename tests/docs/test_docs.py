@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -322,3 +323,17 @@ def test_the_picture_is_described_and_follows_the_readers_colours() -> None:
     assert "<desc" in picture
     assert "prefers-color-scheme: dark" in picture
     assert re.search(r"!\[[^\]]{40,}\]\(docs/path\.svg\)", README)
+
+
+def test_the_readmes_figures_are_those_that_the_bench_recorded() -> None:
+    recorded = json.loads((ROOT / "bench/results/first_load.json").read_text(encoding="utf-8"))
+    first = recorded["first load"]
+    operations = sum(first["storage"]["operations"].values()) / recorded["rows"]["opportunities"] * 1000
+
+    for figure in (
+        f"{first['flow']['roles posted']:,} roles",
+        f"{first['marketo']['calls']} Marketo calls",
+        f"{recorded['ratio']} times the fewest",
+        f"{operations:.0f} storage operations per 1,000",
+    ):
+        assert figure in README
