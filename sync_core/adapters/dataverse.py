@@ -57,11 +57,8 @@ TABLES: Mapping[str, Table] = {
     "contact": Table("contacts", "contactid"),
     "account": Table("accounts", "accountid"),
     "connectionrole": Table("connectionroles", "connectionroleid"),
-    "systemuser": Table("systemusers", "systemuserid"),
-    "team": Table("teams", "teamid"),
-    "transactioncurrency": Table("transactioncurrencies", "transactioncurrencyid"),
 }
-"""The tables we always need; others are looked up in the metadata (dataverse.md §6.1)."""
+"""The tables we read (dataverse.md §6.1)."""
 
 _PAIR = (
     "connectionid",
@@ -241,7 +238,6 @@ class DataverseClient:
         self._transport = Transport("Dataverse", clock, random=random)
         self._tokens = token_source(settings)
         self._token_lock = threading.Lock()
-        self._tables: Memo[Table] = Memo(clock, 3_600)
         self._columns: Memo[Mapping[str, str]] = Memo(clock, 3_600)
         self._labels: Memo[Mapping[int, str]] = Memo(clock, 3_600)
 
@@ -257,7 +253,7 @@ class DataverseClient:
         return {str(row["opportunityid"]).lower(): int(row["versionnumber"]) for row in rows}
 
     def changes(self, table: str, link: str | None) -> ChangePage:
-        found = self._table(table)
+        found = TABLES[table]
         tracking = [] if link else ["odata.track-changes"]
         url = self._own(link) if link else self._url(table, *found.tracked)
         body = self._get(url, table=table, prefer=tracking, link=bool(link))
@@ -277,7 +273,7 @@ class DataverseClient:
         return self._id_pages(table)
 
     def rows(self, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:
-        key = self._table(table).key
+        key = TABLES[table].key
         found = self._by_chunk(table, ids, lambda chunk: within(key, chunk), key, *columns)
         return {str(row[key]).lower(): row for row in found}
 
@@ -319,7 +315,7 @@ class DataverseClient:
     # --- reads ------------------------------------------------------------------------------------------------
 
     def _id_pages(self, table: str, **options: str) -> Iterator[Sequence[str]]:
-        key = self._table(table).key
+        key = TABLES[table].key
         for page in self._pages(self._url(table, key, **options), table):
             yield [str(row[key]).lower() for row in page]
 
@@ -374,21 +370,13 @@ class DataverseClient:
         body = self._get(f"{self._api}{path}/{cast}?{query}", table=table, need="LogicalName")
         return {int(option["Value"]): _label(option["Label"], language) for option in _options(body)}
 
-    def _table(self, name: str) -> Table:
-        return TABLES.get(name) or self._tables.get(name, lambda: self._read_table(name))
-
-    def _read_table(self, name: str) -> Table:
-        path = f"EntityDefinitions(LogicalName='{name}')?$select=EntitySetName,PrimaryIdAttribute"
-        body = self._get(f"{self._api}{path}", table=name, need="EntitySetName")
-        return Table(body["EntitySetName"], body["PrimaryIdAttribute"])
-
     # --- requests ---------------------------------------------------------------------------------------------
 
     def _url(self, table: str, *columns: str, **options: str) -> str:
         """The address of a query; *options* are OData's, without the dollar sign."""
         query = {"select": ",".join(dict.fromkeys(columns)), **options}
         parts = [f"${name}={quote(value, safe=_SAFE)}" for name, value in query.items()]
-        return f"{self._api}{self._table(table).path}?{'&'.join(parts)}"
+        return f"{self._api}{TABLES[table].path}?{'&'.join(parts)}"
 
     def _own(self, link: str) -> str:
         """*link* itself, if it leads to our organization: whoever gets the request gets the token (§1.1).

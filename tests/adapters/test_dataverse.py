@@ -435,14 +435,6 @@ def test_an_unknown_column_is_named_with_where_to_correct_it(client, app) -> Non
         client.rows("opportunity", ids, ["name", "new_missing"])
 
 
-def test_other_tables_are_found_in_the_metadata(client, app) -> None:
-    ids = [make(app, "lead", lastname="A")]
-
-    assert client.rows("lead", ids, ["lastname"])[ids[0]]["lastname"] == "A"
-    with pytest.raises(ConfigurationError):
-        client.rows("new_nothing", ids, ["name"])
-
-
 # --- connections --------------------------------------------------------------------------------------------------
 
 

@@ -1,4 +1,4 @@
-"""What fresh eyes found: each of these once failed."""
+"""Cases that once went wrong."""
 
 from __future__ import annotations
 
