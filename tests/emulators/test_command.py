@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("text", ["{", "null", '["a"]', '{"rows": []}', '[{"estimatedvalue": "abc"}]'])
+@pytest.mark.parametrize(
+    "text", ["{", "null", '["a"]', '{"rows": []}', '[{"estimatedvalue": "abc"}]', '[{"opportunityid": "x"}]']
+)
 def test_data_that_can_not_be_loaded_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "opportunities.json").write_text(text, encoding="utf-8")
 

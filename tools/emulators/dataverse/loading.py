@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID
 
 from tools.emulators.dataverse import saving
 from tools.emulators.dataverse.queries import FORMATTED, LOOKUP_NAME
@@ -81,7 +82,7 @@ class _Loader:
         if unknown := row.keys() - self.table.wire.keys():
             self._add_columns(sorted(unknown), row, types)
         self._mention(row, types, names)
-        row_id = row[self.table.key] = str(row.get(self.table.key) or self.state.new_id()).lower()
+        row_id = row[self.table.key] = self._id(row)
         if (before := self.store.rows.get(row_id)) is not None:
             row = self._over(before, raw, row)
         self._normalise(row)
@@ -91,6 +92,14 @@ class _Loader:
         if self.table.name == "connection" and row_id not in self.seen:
             self.seen.add(row_id)
             self.without_mirror.append(row_id)
+
+    def _id(self, row: Row) -> str:
+        """The row's id, or a new one; Dataverse knows no ids but GUIDs."""
+        given = row.get(self.table.key) or self.state.new_id()
+        try:
+            return str(UUID(str(given)))
+        except ValueError:
+            raise ValueError(f"{self.table.key} {given!r} is no GUID") from None
 
     def _over(self, before: Row, raw: Mapping[str, Any], row: Row) -> Row:
         """The new values over the old ones; null empties, and what is computed from them is computed again."""
