@@ -19,7 +19,7 @@ from typing import Any
 from sync_core.errors import ConfigurationError, NotOurs, RetryLater, SyncError
 from sync_core.flows.detect import Tick, detect, spend_recheck_calls
 from sync_core.flows.guard import check_pair
-from sync_core.flows.reconcile import STOPPED_DELAY_S, Outcome, reconcile
+from sync_core.flows.reconcile import Outcome, reconcile, seconds_to_wait
 from sync_core.flows.world import World
 from sync_core.messages import decode
 from sync_core.model import Lane, Work
@@ -78,9 +78,8 @@ class Engine:
         try:
             self._check_pair()
         except (RetryLater, ConfigurationError) as error:
-            delay = error.delay if isinstance(error, RetryLater) else STOPPED_DELAY_S
             again = replace(work, force=force, postponed=work.postponed + 1)
-            return Outcome(Counter({"put back": work.size}), [(again, delay)], error)
+            return Outcome(Counter({"put back": work.size}), [(again, seconds_to_wait(error))], error)
         return reconcile(self.world, work, force=force, deadline=lease_ends - timedelta(seconds=self.world.late_write))
 
     def _check_pair(self) -> None:

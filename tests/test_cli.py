@@ -36,6 +36,13 @@ def run(*arguments: str) -> int:
     return cli.main(arguments)
 
 
+def in_a_process(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """The command with these settings and no others."""
+    bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    command = [sys.executable, "-m", "sync_core", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=bare | settings, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+
+
 def printed(capsys: Any) -> Any:
     return json.loads(capsys.readouterr().out)
 
@@ -148,16 +155,7 @@ def test_every_command_has_help(command: str | None, capsys: Any) -> None:
 
 
 def test_missing_settings_are_named_together() -> None:
-    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-
-    done = subprocess.run(
-        [sys.executable, "-m", "sync_core", "status"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_a_process("status")
 
     assert done.returncode == cli.USAGE
     for name in ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET", "AzureWebJobsStorage"):
@@ -196,9 +194,8 @@ def test_only_an_opportunity_that_exists_is_taken(stage: Stage, org: Org, capsys
 
 
 def test_a_missing_certificate_bundle_is_named(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     stage = Stage()
-    environment |= {
+    environment = {
         "DATAVERSE_URL": stage.settings.dataverse_url,
         "DATAVERSE_AUTHORITY_HOST": stage.settings.dataverse_url,
         "DATAVERSE_TENANT_ID": stage.settings.dataverse_tenant_id,
@@ -211,14 +208,7 @@ def test_a_missing_certificate_bundle_is_named(tmp_path: Path) -> None:
         "REQUESTS_CA_BUNDLE": str(tmp_path / "missing.pem"),
     }
 
-    done = subprocess.run(
-        [sys.executable, "-m", "sync_core", "sync"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = in_a_process("sync", **environment)
 
     assert done.returncode == cli.USAGE
     assert "REQUESTS_CA_BUNDLE can't be used" in done.stderr

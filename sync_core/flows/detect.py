@@ -131,9 +131,8 @@ class _Detection:
                 take(self, page)
             if page.next_link:
                 feed.link = page.next_link
-                if (
-                    not self.doomed
-                ):  # deletions come last and are judged together: these pages are read again if need be
+                # Deletions come last and are judged together: until then the link before them is kept.
+                if not self.doomed:
                     self._save(feed)
                 continue
             self._bury(self.doomed)
@@ -358,20 +357,24 @@ class _Detection:
 
 def recheck_calls_left(world: World) -> int:
     """How many of `people.recheck_calls` are left today (UTC)."""
-    document = world.documents.read("counter", "recheck")
-    today = world.clock.now().date().isoformat()
-    used = document.value["calls"] if document and document.value["day"] == today else 0
-    return world.config.people.recheck_calls - int(used)
+    return world.config.people.recheck_calls - int(_recheck_calls(world)[0]["calls"])
 
 
 def spend_recheck_calls(world: World, calls: int) -> None:
-    today = world.clock.now().date().isoformat()
     while True:
-        document = world.documents.read("counter", "recheck")
-        used = document.value["calls"] if document and document.value["day"] == today else 0
-        value = {"day": today, "calls": used + calls}
-        if world.documents.write("counter", "recheck", value, document.ticket if document else None) is not None:
+        value, ticket = _recheck_calls(world)
+        spent = {**value, "calls": value["calls"] + calls}
+        if world.documents.write("counter", "recheck", spent, ticket) is not None:
             return
+
+
+def _recheck_calls(world: World) -> tuple[Mapping[str, Any], str | None]:
+    """Today's count, and the ticket to change it with."""
+    document = world.documents.read("counter", "recheck")
+    today = {"day": world.clock.now().date().isoformat(), "calls": 0}
+    if document is None:
+        return today, None
+    return (document.value if document.value["day"] == today["day"] else today), document.ticket
 
 
 def _type(row: Mapping[str, Any], side: int) -> int | None:

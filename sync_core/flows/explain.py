@@ -11,6 +11,7 @@ from sync_core.flows.world import World
 from sync_core.model import LedgerRow, Role
 from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, settle
 from sync_core.rules.fields import digests
+from sync_core.rules.planning import changed_fields
 
 
 def explain(world: World, key: str) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def explain(world: World, key: str) -> dict[str, Any]:
         "values": values,
         "cut": list(found.mapped.cut) if found.mapped else [],
         "unfit": found.unfit,
-        "differs from what was posted": _differences(row, values),
+        "differs from what was posted": sorted(changed_fields(row, digests(values), values)) if row.known else [],
         "roles in Marketo": sorted([role.lead, role.text] for role in present),
     }
 
@@ -68,8 +69,3 @@ def _role(role: Role, stakes: Any, row: LedgerRow) -> Mapping[str, Any]:
         "because": [reason_in_words(reason) for reason in role.reasons],
         "posted": role.key in {held.key for held in row.roles},
     }
-
-
-def _differences(row: LedgerRow, values: Mapping[str, Any]) -> list[str]:
-    now = digests(values)
-    return sorted(name for name in values if row.known and now.get(name) != row.fields.get(name))

@@ -22,7 +22,7 @@ from sync_core.flows.observe import Observation, Observed, chunks, observe, peop
 from sync_core.flows.world import World
 from sync_core.model import Answer, LedgerRow, MarketoObject, Role, State, Verdict, Work
 from sync_core.ports import Ledger
-from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, Exclusion, LeftOut, role_text, settle
+from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, Exclusion, role_text, settle
 from sync_core.rules.batches import batches
 from sync_core.rules.fields import UnfitValueError, check_described, columns, digests, marketo_fields
 from sync_core.rules.planning import (
@@ -85,7 +85,6 @@ class OpportunityCase(Case):
     external: str = ""
     seen: Observed | None = None
     wanted: tuple[Role, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
     posted: bool = False
     adopt: bool = False
@@ -165,8 +164,8 @@ class _Delivery:
         for key, seen in observation.opportunities.items():
             case = self.cases[key]
             case.seen = seen
-            case.wanted, case.left_out = settle(seen.association, known)
-            missing = sum(item.why is Exclusion.UNKNOWN_PERSON for item in case.left_out)
+            case.wanted, left_out = settle(seen.association, known)
+            missing = sum(item.why is Exclusion.UNKNOWN_PERSON for item in left_out)
             if missing and self.config.people.when_missing == "wait":
                 case.waits = f"{PEOPLE_MISSING} {missing} not in Marketo"
             if seen.mapped is None:
@@ -640,7 +639,9 @@ class _Delivery:
                     postponed=self.work.postponed + 1,
                 )
                 least = float(self.world.late_write) if forced else CONFLICT_DELAY_S
-                outcome.again.append((again, max(least, *(_delay(case.trouble) for case in (*ids, *accounts)))))
+                outcome.again.append(
+                    (again, max(least, *(seconds_to_wait(case.trouble) for case in (*ids, *accounts))))
+                )
         troubles = (case.trouble for case in (*mine, *companies) if case.trouble)
         outcome.trouble = next(troubles, None)
         self.counts["put back"] += len(mine)
@@ -650,8 +651,8 @@ def _unfinished(case: Case, lost: set[str]) -> bool:
     return case.trouble is not None or case.unanswered or case.id in lost
 
 
-def _delay(trouble: SyncError | None) -> float:
-    """Seconds: as asked for, a while for what a person must mend."""
+def seconds_to_wait(trouble: SyncError | None) -> float:
+    """Until the ids are tried again: as asked for, a while for what a person must mend."""
     if trouble is None:
         return 0.0
     return STOPPED_DELAY_S if isinstance(trouble, ConfigurationError) else getattr(trouble, "delay", 60.0)
