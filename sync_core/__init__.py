@@ -7,22 +7,27 @@ The modules in the order the data meets them:
     wiring        settings in, engine out; the only module that knows every class
     engine        what triggers and command line call; the answer to each class of failure
     flows.world   everything a flow may use
-    flows.guard   the check of the pair, and the removal guard
+    flows.guard   pause, the check of the pair, and the removal guard
     flows.detect  delta links → ids on the queue
     messages      the queue message: which ids, never what changed
     flows.reconcile   ids → ledger, observe, decide, apply, record
+    flows.cases       one record on its way through a delivery
     flows.observe     what is true in Dynamics now, and what the rules make of it
+    flows.references  companies and sales persons, before the opportunities that name them
+    flows.roles       the roles: read back, plan, post, remove
+    flows.calls       full write calls across a delivery, halved where one record sinks them
     rules.association who and which account belongs to an opportunity, and why (pure)
     rules.fields      which Marketo fields and values it becomes (pure)
     rules.planning    which writes are still missing (pure)
     rules.batches     full calls of at most 300 records and 1 MB (pure)
     rules.verdicts    what Marketo's codes mean (pure)
     flows.explain     the same rules, told instead of applied
-    flows.status      where everything stands; approve and repoint
+    flows.failures    what is not in step: list, show, queue again
+    flows.status      where everything stands; approve, repoint, pause, resume
     ports         what the flows need from the world
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
-    cli           the operator's commands
+    cli, report   the operator's commands, and how they print
     model         the nouns, frozen
     errors        the failures, by what happens next
 """

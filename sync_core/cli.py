@@ -6,14 +6,14 @@ Exit code 0: good, 1: something needs a person, 2: wrong usage or settings.
 from __future__ import annotations
 
 import argparse
-import json
+import csv
 import logging
 import os
 import signal
 import sys
-import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from datetime import timedelta
 from types import FrameType
 from typing import Any
@@ -21,12 +21,15 @@ from uuid import UUID
 
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, SyncError
-from sync_core.flows.explain import explain, reason_in_words
+from sync_core.flows.cases import Outcome
+from sync_core.flows.explain import explain
+from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, failures, of_ids, redrive
+from sync_core.flows.guard import check_not_paused
 from sync_core.flows.observe import check_mapping
-from sync_core.flows.reconcile import Outcome
-from sync_core.flows.status import approve_removals, held, problems, repoint, status
+from sync_core.flows.status import approve_removals, held, pause, problems, repoint, resume, status
 from sync_core.messages import split
 from sync_core.model import Lane, State, Work
+from sync_core.report import show, story
 from sync_core.wiring import engine
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
@@ -74,9 +77,43 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("id", type=_guid, metavar="ID", help="the opportunity's id in Dynamics")
     one = command("approve-removals", _approve, "List held removals and, with --yes, let them pass.")
     one.add_argument("--yes", action="store_true", help="approve everything that is held now")
+    _add_failures(commands)
+    one = command("pause", _pause, "Stop the sync, across restarts, until `resume`; nothing is lost meanwhile.")
+    one.add_argument("--why", default="", metavar="TEXT", help="shown by `status`; no names or addresses, please")
+    command("resume", _resume, "Go on after `pause`; what piled up is handled within five minutes.")
     one = command("repoint", _repoint, "Accept another org or Marketo subscription than the state was made with.")
     one.add_argument("--confirm", action="store_true", help="do it: everything is read and posted again")
     return parser
+
+
+def _add_failures(commands: Any) -> None:
+    text = "What is not in step: waiting, parked or held."
+    actions = commands.add_parser("failures", help=text, description=text).add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+
+    def action(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
+        added.add_argument("--json", action="store_true", help="print one JSON object")
+        added.set_defaults(run=run)
+        return added
+
+    def chosen(added: argparse.ArgumentParser) -> None:
+        states = [str(state) for state in FAILURES]
+        added.add_argument("--state", choices=states, action="append", help="only these; may be given several times")
+        added.add_argument("--reason", default="", metavar="TEXT", help="only reasons that contain this")
+
+    one = action("list", _list_failures, "Count them by reason, and name the first of them.")
+    chosen(one)
+    one.add_argument("--limit", type=int, default=20, metavar="N", help="how many to name (20)")
+    one = action("show", _show_failure, "All that is known of some ids.")
+    one.add_argument("ids", type=_guid, nargs="+", metavar="ID", help="an opportunity, account or user of Dynamics")
+    one = action("redrive", _redrive, "Try them again now, trusting no memory. Held removals stay held.")
+    one.add_argument("ids", type=_guid, nargs="*", metavar="ID", help="these; or choose with --state, --reason, --all")
+    chosen(one)
+    one.add_argument("--all", action="store_true", help="everything that waits or is parked")
+    one = action("export", _export_failures, "Print all of them as CSV.")
+    chosen(one)
 
 
 def _guid(text: str) -> str:
@@ -106,6 +143,7 @@ class _Stop:
 
 def _sync(app: Engine, options: argparse.Namespace) -> int:
     check_mapping(app.world)
+    check_not_paused(app.world)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
     if options.only:
         shown = app.world.source.rows("opportunity", options.only, {"opportunityid"})
@@ -121,9 +159,7 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
         _drain(app, stop, total, troubles, wait=not options.no_wait)
     left = sum(app.world.queue.lengths()[lane] for lane in Lane)
     report = {key: number for key, number in total.items() if number} or {"changes in Dynamics": 0}
-    _print(
-        report | {"messages left": left} | ({"put back because": troubles} if troubles else {}), as_json=options.json
-    )
+    show(report | {"messages left": left} | ({"put back because": troubles} if troubles else {}), as_json=options.json)
     return PROBLEMS if troubles or left else GOOD
 
 
@@ -170,25 +206,25 @@ def _progress(app: Engine, total: Counter[str]) -> None:
 def _status(app: Engine, options: argparse.Namespace) -> int:
     found = status(app.world)
     needs = problems(found)
-    _print(found | {"needs you": needs}, as_json=options.json)
+    show(found | {"needs you": needs}, as_json=options.json)
     return PROBLEMS if needs else GOOD
 
 
 def _explain(app: Engine, options: argparse.Namespace) -> int:
     found = explain(app.world, options.id)
     if options.json:
-        _print(found, as_json=True)
+        show(found, as_json=True)
     else:
-        print(_story(found))
+        print(story(found))
     return GOOD if found["found"] else PROBLEMS
 
 
 def _approve(app: Engine, options: argparse.Namespace) -> int:
     waiting = held(app.world)
     if options.yes:
-        _print({"approved": approve_removals(app.world)}, as_json=options.json)
+        show({"approved": approve_removals(app.world)}, as_json=options.json)
         return GOOD
-    _print(
+    show(
         {"held": waiting, "to approve them": "approve-removals --yes"} if waiting else {"held": 0}, as_json=options.json
     )
     return PROBLEMS if waiting else GOOD
@@ -198,74 +234,88 @@ def _repoint(app: Engine, options: argparse.Namespace) -> int:
     if not options.confirm:
         print("repoint: nothing was changed. With --confirm everything is read and posted again.", file=sys.stderr)
         return USAGE
-    _print(repoint(app.world), as_json=options.json)
+    show(repoint(app.world), as_json=options.json)
     return GOOD
 
 
-# --- printing -----------------------------------------------------------------------------------------------
+# --- failures, pause ----------------------------------------------------------------------------------------
 
 
-def _print(value: Any, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(value, ensure_ascii=False, default=str))
-        return
-    for line in _lines(value):
-        print(line)
+def _chosen(app: Engine, options: argparse.Namespace) -> Iterator[Failure]:
+    states = [State(each) for each in options.state or FAILURES]
+    return failures(app.world, states=states, reason=options.reason)
 
 
-def _lines(value: Any, indent: str = "") -> list[str]:
-    if isinstance(value, dict):
-        lines = []
-        for key, item in value.items():
-            nested = isinstance(item, dict | list) and item
-            lines += [f"{indent}{key}:", *_lines(item, indent + "  ")] if nested else [f"{indent}{key}: {_plain(item)}"]
-        return lines
-    if isinstance(value, list):
-        return [f"{indent}{_plain(item)}" for item in value]
-    return [f"{indent}{_plain(value)}"]
+def _list_failures(app: Engine, options: argparse.Namespace) -> int:
+    first: list[Failure] = []
+
+    def noted() -> Iterator[Failure]:
+        for each in _chosen(app, options):
+            if len(first) < options.limit:
+                first.append(each)
+            yield each
+
+    groups = by_reason(noted())
+    if options.json:
+        reasons = [dict(zip(("kind", "state", "reason"), key, strict=True)) | {"count": n} for key, n in groups.items()]
+        show({"reasons": reasons, "first": [asdict(each) for each in first]}, as_json=True)
+    elif groups:
+        for (kind, state, reason), number in groups.most_common():
+            print(f"{number:7} {kind}, {state}: {reason}")
+        print(f"The first {len(first)}:")
+        for each in first:
+            print(f"  {each.id}  {each.state}{f', next try {each.due}' if each.due else ''}: {each.reason}")
+    else:
+        print("everything is in step")
+    return PROBLEMS if any(state != State.WAITING for _, state, _ in groups) else GOOD
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "-" if value is None or isinstance(value, dict | list) else str(value)
+def _show_failure(app: Engine, options: argparse.Namespace) -> int:
+    found = of_ids(app.world, options.ids)
+    unknown = sorted(set(options.ids) - {each.id for each in found})
+    if options.json:
+        show({"found": [asdict(each) for each in found], "unknown": unknown}, as_json=True)
+    else:
+        for each in found:
+            show(asdict(each) | {"kind": KINDS[each.kind]}, as_json=False)
+        for key in unknown:
+            print(f"{key}: not known to the sync")
+    return PROBLEMS if unknown or any(each.state in FAILURES for each in found) else GOOD
 
 
-def _story(found: dict[str, Any]) -> str:
-    """What `explain` prints for people: at most 80 columns."""
-    ledger = found["ledger"]
-    lines = [f"Opportunity {found['opportunity']}", f"State: {ledger['state']}"]
-    if ledger.get("reason"):
-        lines += _wrapped(f"Reason: {ledger['reason']}")
-    if ledger.get("next try"):
-        lines.append(f"Next try: {ledger['next try']}")
-    if not found["found"]:
-        gone = found["reported deleted"] or ledger["state"] == State.GONE
-        deleted = "It was deleted there." if gone else "Nothing says that it was deleted."
-        return "\n".join([*lines, "Dynamics doesn't show this opportunity.", deleted])
-    lines += ["", *_wrapped(f"Customer: {found['customer rule']}."), f"Account: {found['account'] or 'none'}"]
-    lines += ["", f"Roles ({len(found['roles'])}):" if found["roles"] else "Roles: none"]
-    for role in found["roles"]:
-        marks = [
-            word for word, holds in (("primary", role["primary"]), ("not posted yet", not role["posted"])) if holds
-        ]
-        lines.append(f"  {role['role']}: person {role['lead']}" + (f" ({', '.join(marks)})" if marks else ""))
-        lines += [f"    because: {reason}" for reason in role["because"]]
-        lines += [f"    contact {contact}" for contact in role["contacts"]]
-    lines += ["", f"Left out ({len(found['left out'])}):" if found["left out"] else "Left out: nobody"]
-    for item in found["left out"]:
-        lines += [f"  {item['text'] or 'no role'}: {item['who']}", *_wrapped(f"why: {item['why']}", "    ")]
-        lines.append(f"    from: {reason_in_words(item['reason'])}")
-    lines += ["", "Values:", *(_value(name, value, found["cut"]) for name, value in found["values"].items())]
-    if found["unfit"]:
-        lines += ["", *_wrapped(f"Can't be posted: {found['unfit']}")]
-    return "\n".join(lines)
+def _redrive(app: Engine, options: argparse.Namespace) -> int:
+    by_choice = bool(options.all or options.state or options.reason)
+    if bool(options.ids) is by_choice:
+        print("failures redrive: give ids, or --state, --reason or --all. Nothing was done.", file=sys.stderr)
+        return USAGE
+    if options.ids:
+        known = of_ids(app.world, options.ids)
+        if unknown := sorted(set(options.ids) - {each.id for each in known}):
+            print(f"failures redrive: not known: {', '.join(unknown)}. Nothing was done.", file=sys.stderr)
+            return USAGE
+        queued = redrive(app.world, known)
+    else:
+        queued = redrive(app.world, _chosen(app, options))
+    show({"queued": queued}, as_json=options.json)
+    return GOOD
 
 
-def _value(name: str, value: Any, cut: list[str]) -> str:
-    text = textwrap.shorten(str(value) if value is not None else "-", 50, placeholder=" …")
-    return f"  {name}: {text}{' (cut to what Marketo takes)' if name in cut else ''}"
+def _export_failures(app: Engine, options: argparse.Namespace) -> int:
+    if options.json:
+        show([asdict(each) for each in _chosen(app, options)], as_json=True)
+        return GOOD
+    table = csv.DictWriter(sys.stdout, [each.name for each in fields(Failure)])
+    table.writeheader()
+    table.writerows(asdict(each) for each in _chosen(app, options))
+    return GOOD
 
 
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, 80, initial_indent=indent, subsequent_indent=indent + "  ")
+def _pause(app: Engine, options: argparse.Namespace) -> int:
+    pause(app.world, options.why)
+    show({"paused": True, "to go on": "resume"}, as_json=options.json)
+    return GOOD
+
+
+def _resume(app: Engine, options: argparse.Namespace) -> int:
+    show({"was paused": resume(app.world)}, as_json=options.json)
+    return GOOD

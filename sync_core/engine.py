@@ -16,10 +16,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import ConfigurationError, NotOurs, RetryLater, SyncError
+from sync_core.errors import ConfigurationError, NotOurs, Paused, RetryLater, SyncError
+from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect, spend_recheck_calls
-from sync_core.flows.guard import check_pair
-from sync_core.flows.reconcile import Outcome, reconcile, seconds_to_wait
+from sync_core.flows.guard import check_not_paused, check_pair
+from sync_core.flows.reconcile import reconcile
 from sync_core.flows.world import World
 from sync_core.messages import decode
 from sync_core.model import Lane, Work
@@ -40,8 +41,11 @@ class Engine:
     def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
         """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
         try:
-            self._check_pair()
+            self._check()
             tick = detect(self.world, time_box=time_box)
+        except Paused as paused:
+            self._note("detect", {"paused": str(paused)})
+            return Tick()
         except SyncError as error:
             self._note("detect", {"trouble": str(error), "stopped": isinstance(error, ConfigurationError)})
             raise
@@ -76,13 +80,15 @@ class Engine:
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         try:
-            self._check_pair()
+            self._check()
         except (RetryLater, ConfigurationError) as error:
             again = replace(work, force=force, postponed=work.postponed + 1)
             return Outcome(Counter({"put back": work.size}), [(again, seconds_to_wait(error))], error)
         return reconcile(self.world, work, force=force, deadline=lease_ends - timedelta(seconds=self.world.late_write))
 
-    def _check_pair(self) -> None:
+    def _check(self) -> None:
+        """Raises Paused or WrongPair before anything is done."""
+        check_not_paused(self.world)
         now = self.world.clock.monotonic()
         if self._pair_checked is None or now - self._pair_checked > PAIR_CHECK_S:
             check_pair(self.world)

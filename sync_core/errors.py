@@ -8,8 +8,10 @@
     + Unavailable         timeouts, 5xx, dropped connections; `unanswered` if a write may still be applied
     + OutOfTime           the lease is too old to start another Marketo write
     + QuotaExhausted      nothing helps before the daily quota resets
+    + Paused              an operator paused the sync
   x SplitBatch            the same request with fewer records may pass; halve until the culprit stands alone
   x DeltaLinkExpired      read the table again from the start and compare
+  x NotTracked            follow the table by `modifiedon` instead
   x NotOurs               a queue message that this app did not write
 
 What happens to single records (waits, parked) is no exception but a value: `model.Answer` and its class.
@@ -61,6 +63,10 @@ class QuotaExhausted(RetryLater):
     """607, or our own daily share is used up: wait for the reset."""
 
 
+class Paused(RetryLater):
+    """Between the commands `pause` and `resume`."""
+
+
 class SplitBatch(SyncError):
     """One record, or the size, sinks the whole request: send halves (marketo.md §4: 413, 604, 611, 718)."""
 
@@ -73,6 +79,10 @@ class SplitBatch(SyncError):
 
 class DeltaLinkExpired(SyncError):
     """Dataverse no longer knows the position of a delta link; a full read follows (dataverse.md §3.5)."""
+
+
+class NotTracked(SyncError):
+    """Dataverse keeps no changes of this table; the message says how to switch that on (dataverse.md §3.8)."""
 
 
 class NotOurs(SyncError):

@@ -24,7 +24,7 @@ COLUMN = r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$"
 CURRENCY = r"^(base|transaction|[A-Z]{3})$"
 PREFIX = r"^[A-Za-z0-9._:-]*$"  # a comma would split Marketo's filter values
 NOT_BLANK = r"\S"
-OWN_FIELDS = ("externalOpportunityId", "externalCompanyId")
+OWN_FIELDS = ("externalOpportunityId", "externalCompanyId", "externalSalesPersonId")
 
 Scalar = str | int | float | bool
 ColumnName = Annotated[str, Field(pattern=COLUMN)]
@@ -213,8 +213,19 @@ class Stakeholders(_Strict):
 
 
 class Owner(_Strict):
+    """`team` says who stands for an opportunity that a team owns."""
+
     salesperson: bool = False
     team: Literal["none", "administrator"] = "none"
+
+
+SALES_PERSON_FIELDS: Mapping[str, Source] = {
+    "email": Column(column="internalemailaddress"),
+    "firstName": Column(column="firstname"),
+    "lastName": Column(column="lastname"),
+    "title": Column(column="title"),
+}
+"""Marketo's sales person of a Dynamics user; its e-mail address must be the user's (marketo.md §0.2, §3.5)."""
 
 
 class Filter(_Strict):
@@ -301,8 +312,6 @@ def _not_built(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]
         (("people", "link_company"), config.people.link_company != "never", "linking people to companies"),
         (("people", "partition"), bool(config.people.partition), "a lead partition"),
         (("stakeholders", "customer_role"), isinstance(role, RoleSwitch) and "." in role.when, ONE_HOP),
-        (("owner", "salesperson"), config.owner.salesperson, "sales persons"),
-        (("owner", "team"), config.owner.team != "none", "owner teams"),
         (("filter", "rule"), bool(config.filter.rule), "a filter"),
         (("filter", "when_leaving"), config.filter.when_leaving != "keep", "when_leaving other than keep"),
         (("removals", "policy"), config.removals.policy != "delete", "a removal policy other than delete"),

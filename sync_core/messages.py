@@ -24,6 +24,7 @@ MAX_IDS = 1_900
 FULL = 1_800  # ids of one full message of a backlog: a multiple of Marketo's 300 records a call
 MAX_BYTES = 48 * 1024
 
+_KINDS = ("opportunities", "accounts", "users")
 _LONGEST_WHY = 200
 _SHORT_ID = re.compile(r"[A-Za-z0-9_-]{22}")
 _TRACEPARENT = re.compile(r"([0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2})?")
@@ -37,6 +38,7 @@ def encode(work: Work) -> str:
             "lane": work.lane,
             "opportunities": _shorten(work.opportunities),
             "accounts": _shorten(work.accounts),
+            **({"users": _shorten(work.users)} if work.users else {}),
             "force": work.force,
             "why": work.why,
             "seen": work.seen,
@@ -59,6 +61,7 @@ def decode(body: str) -> Work:
     fields = _object(body)
     if fields.get("v") != VERSION or isinstance(fields["v"], bool):
         raise NotOurs(f"field v is not {VERSION}")
+    fields = {"users": [], **fields}
     if missing := _CHECKS.keys() - fields.keys():
         raise NotOurs(f"missing fields: {', '.join(sorted(missing))}")
     if len(fields) > len(_CHECKS) + 1:
@@ -77,14 +80,13 @@ def split(work: Work) -> list[Work]:
 
 def parts(work: Work, size: int) -> list[Work]:
     """*work* in parts of at most *size* ids."""
-    ids = [(id, True) for id in work.opportunities] + [(id, False) for id in work.accounts]
+    ids = [(kind, id) for kind in _KINDS for id in getattr(work, kind)]
     return [_part(work, ids[start : start + size]) for start in range(0, len(ids), size)]
 
 
-def _part(work: Work, ids: list[tuple[str, bool]]) -> Work:
-    opportunities = tuple(id for id, is_opportunity in ids if is_opportunity)
-    accounts = tuple(id for id, is_opportunity in ids if not is_opportunity)
-    return replace(work, opportunities=opportunities, accounts=accounts)
+def _part(work: Work, ids: list[tuple[str, str]]) -> Work:
+    opportunities, accounts, users = (tuple(id for of, id in ids if of == kind) for kind in _KINDS)
+    return replace(work, opportunities=opportunities, accounts=accounts, users=users)
 
 
 # --- ids ----------------------------------------------------------------------------------------------------
@@ -169,6 +171,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "lane": _lane,
     "opportunities": _ids,
     "accounts": _ids,
+    "users": _ids,
     "force": _flag,
     "why": _text,
     "seen": _moment,

@@ -184,7 +184,10 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One queue message: which ids to look at, never what changed (design.md §5)."""
+    """One queue message: which ids to look at, never what changed (design.md §5).
+
+    `accounts` and `users` are looked at for their own sake, as company and as sales person.
+    """
 
     opportunities: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
@@ -194,10 +197,11 @@ class Work:
     seen: str = ""
     traceparent: str = ""
     postponed: int = 0
+    users: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
-        return len(self.opportunities) + len(self.accounts)
+        return len(self.opportunities) + len(self.accounts) + len(self.users)
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,10 +100,13 @@ class Dataverse(Protocol):
         """All connection roles by id."""
 
     def opportunities_of_contacts(self, contacts: Collection[str]) -> set[str]:
-        """Opportunities that have one of *contacts* as customer, as parent contact or in a connection."""
+        """Opportunities with one of *contacts*, or one merged into them, as customer, parent contact or connected."""
 
     def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
         """Opportunities with a connection that shows one of these connection roles."""
+
+    def opportunities_of_teams(self, teams: Collection[str]) -> set[str]:
+        """Opportunities that one of these teams owns."""
 
     def columns(self, table: str) -> Mapping[str, str]:
         """AttributeType by logical name of every column of *table*."""
@@ -146,8 +149,8 @@ class Ledger(Protocol):
     def due(self, now: datetime, limit: int) -> Sequence[str]:
         """Ids of waiting rows with `due` ≤ *now*, oldest first."""
 
-    def in_state(self, state: State, limit: int) -> Sequence[str]:
-        """Ids of rows in a state other than in step or gone."""
+    def in_state(self, state: State) -> Iterator[Sequence[str]]:
+        """Ids of rows in a state other than in step or gone, page by page."""
 
     def counts(self) -> Mapping[str, int]:
         """Rows by state (`State` values) and `"roles"` held; at most 20 storage operations."""

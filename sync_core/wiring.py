@@ -54,6 +54,7 @@ def build(settings: Settings, *, prefix: str = "") -> Engine:
             target=MarketoClient(settings, clock, limiter),
             opportunities=storage.opportunities,
             companies=storage.companies,
+            sales_persons=storage.sales_persons,
             connections=storage.connections,
             people=storage.people,
             tombstones=storage.tombstones,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -102,13 +102,10 @@ class FakeLedger:
         due = [(row.due or LONG_AGO, row.id) for row in self._in(State.WAITING)]
         return [id for moment, id in sorted(due) if moment <= now][: max(0, limit)]
 
-    def in_state(self, state: State, limit: int) -> Sequence[str]:
+    def in_state(self, state: State) -> Iterator[Sequence[str]]:
         if state in {State.IN_STEP, State.GONE}:
             raise ValueError(f"nothing points at rows that are {state}")
-        pointers = sorted(
-            (row.due if state is State.WAITING and row.due else LONG_AGO, row.id) for row in self._in(state)
-        )
-        return [id for _, id in pointers][: max(0, limit)]
+        return self._pages(self._in(state))
 
     def counts(self) -> Mapping[str, int]:
         states = Counter(row.state for row in self.content.values())
@@ -116,9 +113,12 @@ class FakeLedger:
         return {**{str(state): states[state] for state in State}, "roles": roles}
 
     def ids(self) -> Iterator[Sequence[str]]:
-        ids = sorted(row.id for row in self.content.values() if row.state is not State.GONE)
-        for start in range(0, len(ids), 1_000):
-            yield ids[start : start + 1_000]
+        return self._pages(row for row in self.content.values() if row.state is not State.GONE)
+
+    @staticmethod
+    def _pages(rows: Iterable[LedgerRow]) -> Iterator[Sequence[str]]:
+        ids = sorted(row.id for row in rows)
+        return (ids[start : start + 1_000] for start in range(0, len(ids), 1_000))
 
     def _in(self, state: State) -> list[LedgerRow]:
         return [row for row in self.content.values() if row.state is state]

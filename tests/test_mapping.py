@@ -159,8 +159,6 @@ def test_what_is_understood_but_not_built_is_named_by_line_and_key() -> None:
         "people.when_missing: creating people",
         "people.link_company: linking people to companies",
         "people.partition: a lead partition",
-        "owner.salesperson: sales persons",
-        "owner.team: owner teams",
         "filter.rule: a filter",
         "filter.when_leaving: when_leaving other than keep",
         "removals.policy: a removal policy other than delete",
@@ -390,6 +388,8 @@ def test_removals_are_held_only_beyond_both_limits(known: int, limit: int) -> No
         ("exclude       = []", 'exclude = ["Buyer"]'),
         ('ownership     = "ours"', 'ownership = "all"'),
         ('# "Decision Maker" = "DM"', '"Decision Maker" = "DM"'),
+        ("salesperson = false", "salesperson = true"),
+        ('team        = "none"', 'team        = "administrator"'),
     ],
 )
 def test_the_version_changes_with_what_is_posted(old: str, new: str) -> None:
@@ -413,7 +413,7 @@ def test_the_version_changes_with_what_is_posted(old: str, new: str) -> None:
         ("max_share = 0.01", "max_share = 0.5"),
         ("fresh_max     = 3000", "fresh_max = 5"),
         ('default_role  = "Stakeholder"\n', ""),
-        ("[sync]", "[history]\nvalues = false\n[owner]\nsalesperson = false\n[filter]\nrule = []\n[sync]"),
+        ("[sync]", "[history]\nvalues = false\n[filter]\nrule = []\n[sync]"),
     ],
 )
 def test_the_version_stays_when_what_is_posted_stays(old: str, new: str) -> None:

@@ -18,7 +18,7 @@ from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 from urllib3.util import parse_url
 
 from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport, readable
-from sync_core.errors import ConfigurationError, DeltaLinkExpired, SyncError, Unavailable
+from sync_core.errors import ConfigurationError, DeltaLinkExpired, NotTracked, SyncError, Unavailable
 from sync_core.model import ChangePage, Connection, ConnectionRole, Row
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import Settings
@@ -28,6 +28,9 @@ READ_TIMEOUT = 120.0
 
 CHUNK = 200
 """Ids per request: a URL may have 32,768 characters, and some requests name the ids twice (dataverse.md §4)."""
+
+MERGE_DEPTH = 10
+"""Merges in a row that are followed."""
 
 WITNESSES = 20
 """Opportunities whose version tells whether the org was set back to a backup."""
@@ -57,6 +60,8 @@ TABLES: Mapping[str, Table] = {
     "contact": Table("contacts", "contactid"),
     "account": Table("accounts", "accountid"),
     "connectionrole": Table("connectionroles", "connectionroleid"),
+    "systemuser": Table("systemusers", "systemuserid"),
+    "team": Table("teams", "teamid"),
 }
 """The tables we read (dataverse.md §6.1)."""
 
@@ -239,6 +244,7 @@ class DataverseClient:
         self._tokens = token_source(settings)
         self._token_lock = threading.Lock()
         self._columns: Memo[Mapping[str, str]] = Memo(clock, 3_600)
+        self._tracked: Memo[bool] = Memo(clock, 3_600)
         self._labels: Memo[Mapping[int, str]] = Memo(clock, 3_600)
 
     # --- the port ---------------------------------------------------------------------------------------------
@@ -254,6 +260,8 @@ class DataverseClient:
 
     def changes(self, table: str, link: str | None) -> ChangePage:
         found = TABLES[table]
+        if not link and not self._tracked.get(table, lambda: self._read_tracked(table)):
+            raise NotTracked(_untracked(table))
         tracking = [] if link else ["odata.track-changes"]
         url = self._own(link) if link else self._url(table, *found.tracked)
         body = self._get(url, table=table, prefer=tracking, link=bool(link))
@@ -262,7 +270,7 @@ class DataverseClient:
         if page.next_link and page.next_link == link:
             raise Unavailable(f"Dataverse's paging of {table} does not move on: the next link is the one just read")
         if not page.next_link and not page.delta_link:
-            raise ConfigurationError(_untracked(table))
+            raise NotTracked(_untracked(table))
         return page
 
     def modified_since(self, table: str, since: datetime) -> Iterator[Sequence[str]]:
@@ -298,11 +306,16 @@ class DataverseClient:
         def customer_or_parent(chunk: Sequence[str]) -> str:
             return f"{within('customerid', chunk)} or {within('parentcontactid', chunk)}"
 
-        rows = self._by_chunk("opportunity", contacts, customer_or_parent, "opportunityid")
-        return {str(row["opportunityid"]).lower() for row in rows} | self._connected(contacts, "id")
+        named = self._with_merged(contacts)
+        rows = self._by_chunk("opportunity", named, customer_or_parent, "opportunityid")
+        return {str(row["opportunityid"]).lower() for row in rows} | self._connected(named, "id")
 
     def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
         return self._connected(roles, "roleid")
+
+    def opportunities_of_teams(self, teams: Collection[str]) -> set[str]:
+        rows = self._by_chunk("opportunity", teams, lambda chunk: within("owningteam", chunk), "opportunityid")
+        return {str(row["opportunityid"]).lower() for row in rows}
 
     def labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
         """An option without a label in *language* has the one that the organization's own language gives it."""
@@ -318,6 +331,17 @@ class DataverseClient:
         key = TABLES[table].key
         for page in self._pages(self._url(table, key, **options), table):
             yield [str(row[key]).lower() for row in page]
+
+    def _with_merged(self, contacts: Collection[str]) -> set[str]:
+        """*contacts*, and those merged into them: an opportunity or a connection may still name one of those."""
+        found, latest = set(contacts), set(contacts)
+        for _ in range(MERGE_DEPTH):
+            rows = self._by_chunk("contact", latest, lambda chunk: within("masterid", chunk), "contactid")
+            latest = {str(row["contactid"]).lower() for row in rows} - found
+            if not latest:
+                break
+            found |= latest
+        return found
 
     def _connected(self, ids: Collection[str], what: str) -> set[str]:
         """Opportunities in a connection that has one of *ids* as record or role (*what*) at either end."""
@@ -351,6 +375,11 @@ class DataverseClient:
             body = self._get(link, table=table)
             yield [_plain(row) for row in body["value"]]
             link = self._own(body["@odata.nextLink"]) if "@odata.nextLink" in body else None
+
+    def _read_tracked(self, table: str) -> bool:
+        """Asked first: where a table is not tracked, Dataverse may say so only after its last page (§3.5)."""
+        path = f"EntityDefinitions(LogicalName='{table}')?$select=ChangeTrackingEnabled"
+        return bool(self._get(f"{self._api}{path}", table=table, need="ChangeTrackingEnabled")["ChangeTrackingEnabled"])
 
     def _read_columns(self, table: str) -> Mapping[str, str]:
         path = f"EntityDefinitions(LogicalName='{table}')/Attributes"
@@ -444,6 +473,8 @@ class DataverseClient:
         if link and reply.status == 400 and code not in _UNTRACKED:
             # Nobody can repair a link. Reading the table again gives a new one, or says what is wrong with it.
             return DeltaLinkExpired(f"Dataverse does not accept the stored link of {table} ({code})")
+        if 400 <= reply.status < 500 and code in _UNTRACKED:
+            return NotTracked(_untracked(table))
         if 400 <= reply.status < 500 and code in _BY_CODE:
             return ConfigurationError(_BY_CODE[code](message, table))
         return self._transport.refuse(reply, f"{table} {code} {message}" if code else "check DATAVERSE_URL")
@@ -623,7 +654,6 @@ _UNTRACKED = ("0x80072491", "0x80072492")
 
 _BY_CODE: Mapping[str, Callable[[str, str], str]] = {
     "0x80060888": _unknown_column,
-    **{code: lambda message, table: _untracked(table) for code in _UNTRACKED},
     "0x8006088a": lambda message, table: f"Dataverse has no table {table}: check DATAVERSE_URL and sync.toml",
 }
 """Codes that a person has to act on, whatever their status (dataverse.md §8)."""

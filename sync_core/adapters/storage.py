@@ -35,6 +35,7 @@ class Storage:
 
     opportunities: TableLedger
     companies: TableLedger
+    sales_persons: TableLedger
     connections: TableMap
     people: TableMap
     tombstones: TableMap
@@ -58,6 +59,7 @@ def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: s
     return Storage(
         opportunities=TableLedger(table("OpportunityLedger"), clock, fan_out),
         companies=TableLedger(table("CompanyLedger"), clock, fan_out),
+        sales_persons=TableLedger(table("SalesPersonLedger"), clock, fan_out, prefix=0),  # few: one partition
         connections=TableMap(table("ConnectionMap"), fan_out),
         people=TableMap(table("People"), fan_out),
         tombstones=TableMap(table("Tombstones"), fan_out),

@@ -53,6 +53,7 @@ POINT_READ = 50  # entities of a page that cost as much CPU as one point read do
 COUNT_ATTEMPTS = 60  # conflicts on a partition's counts in a row before giving up; each means another writer got on
 BUSY = {408, 429, 500, 502, 503, 504}
 CONFLICT = {404, 409, 412}
+_WHOLE = "all"  # the partition of a ledger that has only one
 
 
 # --- errors of both storage SDKs --------------------------------------------------------------------------------
@@ -305,14 +306,14 @@ class _Change:
 
 
 class TableLedger:
-    """Port `Ledger`. *prefix* is how many hex digits of an id make its partition: 16 or 256 of them."""
+    """Port `Ledger`. *prefix* is how many hex digits of an id make its partition: 1, 16 or 256 of them."""
 
     def __init__(self, table: TableClient, clock: Clock, fan_out: FanOut, *, prefix: int = 1) -> None:
         self._table = _Table(table)
         self._clock = clock
         self._fan_out = fan_out
         self._prefix = prefix
-        self._partitions = ["".join(digits) for digits in product("0123456789abcdef", repeat=prefix)]
+        self._partitions = ["".join(digits) or _WHOLE for digits in product("0123456789abcdef", repeat=prefix)]
 
     def rows(self, ids: Collection[str]) -> Mapping[str, LedgerRow]:
         pairs = ((self._partition(id), id) for id in set(ids))
@@ -328,12 +329,25 @@ class TableLedger:
         return set().union(*self._fan_out(lambda item: self._write(item[0], [*item[1].values()]), changes.items()))
 
     def due(self, now: datetime, limit: int) -> Sequence[str]:
-        return self._pointed_at(State.WAITING, f"{_stamp(now)}|~", limit)
+        """Behind the pointers up to *now*, in order of the pointers over all partitions."""
+        query = "PartitionKey eq @partition and RowKey ge @first and RowKey le @last"
+        keys = {"first": f"!{State.WAITING}|", "last": f"!{State.WAITING}|{_stamp(now)}|~"}
+        pages = self._fan_out(
+            lambda partition: self._table.query(query, keys | {"partition": partition}, limit, "RowKey"),
+            self._partitions,
+        )
+        pointers = sorted(entity["RowKey"] for page in pages for entity in page)
+        return [_pointed_at(pointer) for pointer in pointers[:limit]]
 
-    def in_state(self, state: State, limit: int) -> Sequence[str]:
+    def in_state(self, state: State) -> Iterator[Sequence[str]]:
         if state in {State.IN_STEP, State.GONE}:
             raise ValueError(f"nothing points at rows that are {state}")
-        return self._pointed_at(state, "~", limit)
+        queries = (
+            f"PartitionKey eq '{partition}' and RowKey ge '!{state}|' and RowKey le '!{state}|~'"
+            for partition in self._partitions
+        )
+        pages = (page for query in queries for page in self._table.pages(query, "RowKey"))
+        return ([_pointed_at(entity["RowKey"]) for entity in page] for page in pages if page)
 
     def counts(self) -> Mapping[str, int]:
         total = Counter(dict.fromkeys((*State, "roles"), 0))
@@ -348,18 +362,7 @@ class TableLedger:
                 yield ids
 
     def _partition(self, id: str) -> str:
-        return id[: self._prefix]
-
-    def _pointed_at(self, state: State, last: str, limit: int) -> Sequence[str]:
-        """Ids behind the pointers of *state* up to *last*, in order of the pointers over all partitions."""
-        query = "PartitionKey eq @partition and RowKey ge @first and RowKey le @last"
-        keys = {"first": f"!{state}|", "last": f"!{state}|{last}"}
-        pages = self._fan_out(
-            lambda partition: self._table.query(query, keys | {"partition": partition}, limit, "RowKey"),
-            self._partitions,
-        )
-        pointers = sorted(entity["RowKey"] for page in pages for entity in page)
-        return [pointer.rpartition("|")[2] for pointer in pointers[:limit]]
+        return id[: self._prefix] or _WHOLE
 
     def _read_counts(self, partition: str) -> tuple[dict[str, int], str | None]:
         """The numbers of one partition and the ETag to change them under."""
@@ -469,6 +472,10 @@ def _pointer(state: str, due: str, id: str) -> str | None:
         case State.PARKED | State.HELD:
             return f"!{state}|{id}"
     return None
+
+
+def _pointed_at(pointer: str) -> str:
+    return pointer.rpartition("|")[2]
 
 
 def _stamp(moment: datetime | None) -> str:

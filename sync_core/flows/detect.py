@@ -1,11 +1,12 @@
 """One tick: follow the delta links, queue the ids that changes affect, only then store the links (design.md §4).
 
-    links of connection, contact, account; connection roles ┐
-                                                            ├─▶ basket of ids ──▶ queue ──▶ new links stored
-    link of opportunity (first read: only once the others   ┘
+    links of connection, contact, account … ; connection roles ┐
+                                                               ├─▶ basket of ids ──▶ queue ──▶ new links stored
+    link of opportunity (first read: only once the others      ┘
     are taken), then the overlap query, then the comparison of ids after a full read
 
 A crash anywhere repeats work and skips none (design.md §2.1). Nothing here talks to Marketo.
+A table without change tracking is followed by `modifiedon`, and read again as after a dead link once a day.
 """
 
 from __future__ import annotations
@@ -16,20 +17,23 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sync_core.errors import DeltaLinkExpired, NotOurs
+from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked
 from sync_core.flows.guard import COMPARISON, known_records
 from sync_core.flows.observe import chunks
 from sync_core.flows.reconcile import DUE_UNASKED
 from sync_core.flows.world import World
+from sync_core.mapping import SyncConfig
 from sync_core.messages import decode, parts, split
-from sync_core.model import ChangePage, Lane, LedgerRow, Letter, State, Work
+from sync_core.model import ChangePage, Lane, LedgerRow, Letter, Row, State, Work
+from sync_core.ports import Ledger
 
 OPPORTUNITY = "opportunity"
-SIDE_TABLES = ("connection", "contact", "account")
 OPPORTUNITY_TYPE = 3
 ROLES = ("stamp", "connection roles")
 OVERLAP = timedelta(minutes=10)
+UNTRACKED_FOR = timedelta(hours=24)
 UNMATCHED_FOR = timedelta(hours=1)
+CONNECTION_ENDS = ("_record1id_value", "_record2id_value", "record1objecttypecode", "record2objecttypecode")
 DUE_PER_TICK = 1800
 BUSY_QUEUE = 20  # messages; above this, waiting rows wait on: they would only be queued twice
 
@@ -38,7 +42,8 @@ BUSY_QUEUE = 20  # messages; above this, waiting rows wait on: they would only b
 class Feed:
     """Where one table's reading stands. `phase`: reading → (overlap → compare →) following.
 
-    `since` is when the present full read began; `again` says that a link had been lost before it.
+    `since` is when the present full read began; `again` says that a link had been lost before it. Without change
+    tracking (`tracked` false) the link is the time up to which `modifiedon` was followed.
     """
 
     table: str
@@ -48,13 +53,14 @@ class Feed:
     since: str = ""
     again: bool = False
     force: bool = False
+    tracked: bool = True
 
     @property
     def following(self) -> bool:
         return self.phase == "following"
 
     def value(self) -> dict[str, Any]:
-        names = ("phase", "link", "since", "again", "force")
+        names = ("phase", "link", "since", "again", "force", "tracked")
         return {name: getattr(self, name) for name in names}
 
 
@@ -64,6 +70,12 @@ class Tick:
 
     counts: Counter[str] = field(default_factory=Counter)
     complete: bool = True
+
+
+def side_tables(config: SyncConfig) -> tuple[str, ...]:
+    """The tables followed besides the opportunity's, in order (design.md §4)."""
+    owners = ("systemuser", "team") if config.owner.team == "administrator" else ("systemuser",)
+    return ("connection", "contact", "account", *(owners if config.owner.salesperson else ()))
 
 
 def detect(world: World, *, time_box: float) -> Tick:
@@ -79,6 +91,7 @@ class _Detection:
         self.queued = 0
         self.opportunities: dict[str, None] = {}
         self.accounts: dict[str, None] = {}
+        self.users: dict[str, None] = {}
         self.doomed: list[str] = []
         self.forget: list[str] = []
         self.unsaved: list[Feed] = []
@@ -87,13 +100,14 @@ class _Detection:
     def run(self) -> Tick:
         self._empty_poison()
         self._queue_due()
-        feeds = {table: self._load(table) for table in (*SIDE_TABLES, OPPORTUNITY)}
+        tables = side_tables(self.world.config)
+        feeds = {table: self._load(table) for table in (*tables, OPPORTUNITY)}
         self._notice_mapping(feeds[OPPORTUNITY])
         self._retry_unmatched()
         self._compare_roles()
-        for table in SIDE_TABLES:
+        for table in tables:
             self._follow(feeds[table], self._SIDES[table], everything=feeds[OPPORTUNITY])
-        if all(feeds[table].following for table in SIDE_TABLES) and self._time_left():
+        if all(feeds[table].following for table in tables) and self._time_left():
             self.force = feeds[OPPORTUNITY].force
             self._follow(feeds[OPPORTUNITY], _Detection._opportunities)
             self._finish_full_read(feeds[OPPORTUNITY])
@@ -122,7 +136,7 @@ class _Detection:
         while feed.phase in ("reading", "following") and self._time_left():
             full = feed.phase == "reading"
             try:
-                page = self.world.source.changes(feed.table, feed.link)
+                page = self._page(feed, take)
             except DeltaLinkExpired:
                 self._start_over(feed)
                 continue
@@ -146,10 +160,40 @@ class _Detection:
             self.unsaved.append(feed)
             return
 
+    def _page(self, feed: Feed, take: Callable[[_Detection, ChangePage], None]) -> ChangePage:
+        if not feed.tracked and feed.following:
+            if datetime.fromisoformat(feed.since) + UNTRACKED_FOR < self.world.clock.now():
+                raise DeltaLinkExpired(f"{feed.table} is not tracked: a day has passed")
+            return self._modified(feed, take)
+        try:
+            page = self.world.source.changes(feed.table, feed.link)
+            feed.tracked = True
+        except NotTracked:
+            feed.tracked = False
+            if feed.table == OPPORTUNITY:
+                for ids in self.world.source.ids(OPPORTUNITY):
+                    self._add(ids)
+                    self._flush()
+            page = ChangePage((), (), None, feed.since)
+        return page
+
+    def _modified(self, feed: Feed, take: Callable[[_Detection, ChangePage], None]) -> ChangePage:
+        """What changed by `modifiedon`; the overlap is for clocks that differ and for transactions under way."""
+        now = self.world.clock.now().isoformat()
+        for ids in self.world.source.modified_since(feed.table, datetime.fromisoformat(str(feed.link)) - OVERLAP):
+            rows: Sequence[Row] = [{f"{feed.table}id": key} for key in ids]
+            if feed.table == "connection":
+                rows = [*self.world.source.rows("connection", ids, CONNECTION_ENDS).values()]
+            take(self, ChangePage(rows, (), None, None))
+            self._flush()
+        return ChangePage((), (), None, now)
+
     def _link_in_hand(self, feed: Feed, everything: Feed) -> None:
         """The side table is followed from here; if its link had been lost, what shows it is looked at again."""
         if feed.again and feed.table == "account":
-            self._add_all_companies()
+            self._add_all(self.world.companies, self.accounts)
+        if feed.again and feed.table == "systemuser":
+            self._add_all(self.world.sales_persons, self.users)
         if feed.again:
             self._start_over(everything)
             self._save(everything)
@@ -182,9 +226,9 @@ class _Detection:
             self._flush()
             self.world.documents.delete(*COMPARISON)
 
-    def _add_all_companies(self) -> None:
-        for ids in self.world.companies.ids():
-            self.accounts |= dict.fromkeys(ids)
+    def _add_all(self, ledger: Ledger, basket: dict[str, None]) -> None:
+        for ids in ledger.ids():
+            basket |= dict.fromkeys(ids)
             self._flush()
 
     def _compare(self) -> None:
@@ -221,10 +265,20 @@ class _Detection:
         changed = {row["accountid"] for row in page.rows} | set(page.deleted)
         self.accounts |= dict.fromkeys(self.world.companies.rows(changed) if changed else ())
 
+    def _users(self, page: ChangePage) -> None:
+        changed = {row["systemuserid"] for row in page.rows}
+        self.users |= dict.fromkeys(self.world.sales_persons.rows(changed) if changed else ())
+
+    def _teams(self, page: ChangePage) -> None:
+        changed = {row["teamid"] for row in page.rows}
+        self._add(self.world.source.opportunities_of_teams(changed) if changed else ())
+
     _SIDES: ClassVar[Mapping[str, Callable[[_Detection, ChangePage], None]]] = {
         "connection": _connections,
         "contact": _contacts,
         "account": _accounts,
+        "systemuser": _users,
+        "team": _teams,
     }
 
     def _compare_roles(self) -> None:
@@ -281,13 +335,15 @@ class _Detection:
     def _flush(self) -> None:
         """Put everything in the basket on the queue: one fresh message, or full ones for the slow lane."""
         seen = self.world.clock.now().isoformat(timespec="seconds")
-        self.queued += len(self.opportunities) + len(self.accounts)
+        opportunities, accounts, users = (tuple(ids) for ids in (self.opportunities, self.accounts, self.users))
+        whole = Work(opportunities, accounts, users=users, force=self.force, seen=seen)
+        self.queued += whole.size
         lane = Lane.FRESH if self.queued <= self.world.config.sync.fresh_max else Lane.SLOW
-        whole = Work(tuple(self.opportunities), tuple(self.accounts), lane, self.force, seen=seen)
-        for work in split(whole):
+        for work in split(replace(whole, lane=lane)):
             self.world.queue.put(work)
         self.tick.counts["queued"] += whole.size
-        self.opportunities, self.accounts = {}, {}
+        for basket in (self.opportunities, self.accounts, self.users):
+            basket.clear()
 
     def _save(self, *feeds: Feed) -> None:
         """The only way a link is stored: after the basket went to the queue (design.md §2.1).
@@ -311,10 +367,13 @@ class _Detection:
         now = self.world.clock.now()
         due = self.world.opportunities.due(now, DUE_PER_TICK)
         companies = self.world.companies.due(now, DUE_PER_TICK)
+        users = self.world.sales_persons.due(now, DUE_PER_TICK) if self.world.config.owner.salesperson else ()
         why = "due" if recheck_calls_left(self.world) > 0 else DUE_UNASKED
-        for work in split(Work(tuple(due), tuple(companies), why=why, seen=now.isoformat(timespec="seconds"))):
+        seen = now.isoformat(timespec="seconds")
+        whole = Work(tuple(due), tuple(companies), users=tuple(users), why=why, seen=seen)
+        for work in split(whole):
             self.world.queue.put(work)
-        self.tick.counts["due"] += len(due) + len(companies)
+        self.tick.counts["due"] += whole.size
 
     def _notice_mapping(self, feed: Feed) -> None:
         """A changed mapping: every opportunity and every company is looked at again, in the slow lane."""
@@ -324,7 +383,7 @@ class _Detection:
             return
         if document is not None:
             self.queued = self.world.config.sync.fresh_max
-            self._add_all_companies()
+            self._add_all(self.world.companies, self.accounts)
             self._start_over(feed)
             self._save(feed)
         ticket = document.ticket if document else None
@@ -348,8 +407,9 @@ class _Detection:
             for half in parts(work, -(-work.size // 2)):
                 self.world.queue.put(half)
             return
-        ledger = self.world.opportunities if work.opportunities else self.world.companies
-        key = (*work.opportunities, *work.accounts)[0]
+        ledger, key = next(
+            (ledger, ids[0]) for kind, ledger in self.world.ledgers.items() if (ids := getattr(work, kind))
+        )
         row = ledger.rows([key]).get(key, LedgerRow(key))
         if ledger.write([row.become(State.PARKED, reason="unknown: handling it failed again and again; see the logs")]):
             self.world.queue.put(work)

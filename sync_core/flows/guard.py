@@ -1,4 +1,4 @@
-"""What keeps a mistake small: the removal guard and the check of the pair (design.md §2.7, §2.11)."""
+"""What keeps a mistake small: pause, the removal guard and the check of the pair (design.md §2.7, §2.11)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import WrongPair
+from sync_core.errors import Paused, WrongPair
 from sync_core.flows.world import World
 from sync_core.model import SCHEMA, State
 
 WINDOW = timedelta(hours=24)
+PAUSED_DELAY_S = 300.0
 PAIR = ("stamp", "pair")
+PAUSE = ("stamp", "pause")
 COMPARISON = ("stamp", "comparison")
+REMOVALS_HELD = "removals held:"
 REMEDY = "If that is meant, run `python -m sync_core repoint --confirm`; otherwise correct the settings."
 
 
@@ -60,6 +63,12 @@ def _window(value: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 def ask_for_comparison(world: World) -> None:
     """Have the next tick compare the ledger's ids with all of Dataverse's (design.md §2.7: a complete full read)."""
     world.documents.write(*COMPARISON, {"asked": world.clock.now().isoformat()}, None)
+
+
+def check_not_paused(world: World) -> None:
+    """Raises Paused between `pause` and `resume`."""
+    if pause := world.documents.read(*PAUSE):
+        raise Paused(f"paused since {pause.value['since']}: `python -m sync_core resume` goes on", delay=PAUSED_DELAY_S)
 
 
 def pair_of(world: World) -> dict[str, Any]:

@@ -36,6 +36,7 @@ OPPORTUNITY_COLUMNS = (
     "_parentaccountid_value",
     "_parentcontactid_value",
 )
+OWNER_COLUMNS = ("_owninguser_value", "_owningteam_value")
 CONTACT_COLUMNS = ("contactid", "_accountid_value", "_masterid_value")
 
 T = TypeVar("T")
@@ -43,12 +44,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One opportunity as it is in Dynamics, with what the rules make of it; `mapped` or `unfit` is set."""
+    """One opportunity as it is in Dynamics, with what the rules make of it; `mapped` or `unfit` is set.
+
+    `owner` is the user who is its sales person, if sales persons are wanted.
+    """
 
     row: Row
     association: Association
     mapped: Mapped | None
     unfit: str = ""
+    owner: str | None = None
 
     @property
     def contacts(self) -> set[str]:
@@ -81,7 +86,9 @@ def observe(world: World, ids: Sequence[str]) -> Observation:
     described = world.target.describe(MarketoObject.OPPORTUNITY)
     check_described(config.opportunity.fields, described, "opportunity")
     wanted = {*OPPORTUNITY_COLUMNS, *columns(config.opportunity.fields), *_rule_columns(world)}
+    wanted |= set(OWNER_COLUMNS) if config.owner.salesperson else set()
     rows = world.source.rows("opportunity", ids, wanted)
+    owners = _owners(world, rows) if config.owner.salesperson else {}
     connections = world.source.connections(rows.keys()) if rows else {}
     roles = world.source.connection_roles() if any(connections.values()) else {}
     contacts = _contacts(
@@ -98,8 +105,21 @@ def observe(world: World, ids: Sequence[str]) -> Observation:
             mapped, unfit = marketo_fields(row, config.opportunity.fields, described, labels), ""
         except UnfitValueError as error:
             mapped, unfit = None, str(error)
-        observed[key] = Observed(row, association, mapped, unfit)
+        observed[key] = Observed(row, association, mapped, unfit, owners.get(key))
     return Observation(observed, contacts)
+
+
+def _owners(world: World, rows: Mapping[str, Row]) -> dict[str, str | None]:
+    """The user who owns each opportunity; for a team its administrator, if sync.toml says so, else nobody."""
+    teams: Mapping[str, Row] = {}
+    if world.config.owner.team == "administrator":
+        ids = {row["_owningteam_value"] for row in rows.values() if row.get("_owningteam_value")}
+        teams = world.source.rows("team", ids, {"_administratorid_value"})
+    return {
+        key: row.get("_owninguser_value")
+        or teams.get(row.get("_owningteam_value") or "", {}).get("_administratorid_value")
+        for key, row in rows.items()
+    }
 
 
 def check_mapping(world: World) -> None:
@@ -140,12 +160,17 @@ def _contacts(world: World, ids: set[str], *, known_accounts: set[str]) -> dict[
 
 
 def people(
-    world: World, contacts: Mapping[str, Row], ids: Collection[str], *, missing_for: timedelta = timedelta(0)
+    world: World,
+    contacts: Mapping[str, Row],
+    ids: Collection[str],
+    *,
+    doubted: Collection[str] = (),
+    missing_for: timedelta = timedelta(0),
 ) -> tuple[dict[str, int | Exclusion], int]:
     """Who each contact is in Marketo, a lead id or why none, and how many look-up calls that took.
 
-    Somebody who was missing less than *missing_for* ago counts as missing still: one person may stand in many
-    deliveries of a first load.
+    The *doubted* are asked for whatever is remembered. Somebody who was missing less than *missing_for* ago counts
+    as missing still: one person may stand in many deliveries of a first load.
     """
     match = world.config.people.match[0]
     known: dict[str, int | Exclusion] = {}
@@ -156,7 +181,8 @@ def people(
             known[contact] = value
         else:
             values[contact] = value
-    known |= _remembered(world, values, missing_for)
+    trusted = {contact: value for contact, value in values.items() if contact not in doubted}
+    known |= _remembered(world, trusted, missing_for)
     unknown = {contact: value for contact, value in values.items() if contact not in known}
     asked = sorted(set(unknown.values()))
     leads = _look_up(world, match.marketo, asked)

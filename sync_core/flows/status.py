@@ -1,17 +1,16 @@
-"""Where everything stands, and the two commands that answer a stop: approve and repoint."""
+"""Where everything stands, and what answers a stop: approve, repoint, pause and resume."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from sync_core.flows.detect import OPPORTUNITY, SIDE_TABLES, Feed
-from sync_core.flows.guard import PAIR, pair_of
+from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
+from sync_core.flows.guard import PAIR, PAUSE, pair_of
 from sync_core.flows.world import World
 from sync_core.messages import split
 from sync_core.model import Lane, State, Work
-
-PAGE = 1000
 
 
 def status(world: World) -> dict[str, Any]:
@@ -19,12 +18,15 @@ def status(world: World) -> dict[str, Any]:
     documents = world.documents
     removals = documents.read("counter", "removals")
     stamp = documents.read(*PAIR)
-    feeds = {table: value["phase"] for table, value in documents.list("feed")}
+    pause = documents.read(*PAUSE)
+    feeds = {table: _phase(value) for table, value in documents.list("feed")}
     return {
+        **({"paused": dict(pause.value)} if pause else {}),
         "opportunities": dict(world.opportunities.counts()),
         "companies": dict(world.companies.counts()),
+        **({"sales persons": dict(world.sales_persons.counts())} if world.config.owner.salesperson else {}),
         "queues (about)": dict(world.queue.lengths()),
-        "feeds": {table: feeds.get(table, "not started") for table in (*SIDE_TABLES, OPPORTUNITY)},
+        "feeds": {table: feeds.get(table, "not started") for table in (*side_tables(world.config), OPPORTUNITY)},
         "last runs": {name: dict(value) for name, value in documents.list("run")},
         "Marketo calls today": world.limiter.used_today(),
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
@@ -33,50 +35,71 @@ def status(world: World) -> dict[str, Any]:
     }
 
 
+def _phase(feed: Mapping[str, Any]) -> str:
+    by = "" if feed.get("tracked", True) else ", by modifiedon and a full read a day: change tracking is off"
+    return f"{feed['phase']}{by}"
+
+
 def problems(found: dict[str, Any]) -> list[str]:
     """What of a status needs a person: the exit code follows from it."""
     states, queues = found["opportunities"], found["queues (about)"]
     checks = (
         (states.get(State.HELD, 0), "removals are held: look at `approve-removals`, then `approve-removals --yes`"),
-        (states.get(State.PARKED, 0), "opportunities are parked: `explain ID` says why"),
+        (states.get(State.PARKED, 0), "opportunities are parked: `failures list --state parked` says why"),
         (queues.get("unreadable", 0), "queue messages were not ours: see the queue opportunity-sync-unreadable"),
     )
+    paused = [f"paused since {found['paused']['since']}: `resume` goes on"] if "paused" in found else []
     stopped = [f"stopped, {run['trouble']}" for run in found["last runs"].values() if run.get("stopped")]
-    return [f"{number} {text}" for number, text in checks if number] + stopped
+    return [f"{number} {text}" for number, text in checks if number] + paused + stopped
 
 
-def held(world: World, *, limit: int = PAGE) -> dict[str, str]:
-    """Opportunities with held removals, and why."""
-    ids = world.opportunities.in_state(State.HELD, limit)
+def held(world: World) -> dict[str, str]:
+    """Opportunities with held removals, and why; the first page of them."""
+    ids = next(world.opportunities.in_state(State.HELD), ())
     return {key: row.reason for key, row in world.opportunities.rows(ids).items()}
 
 
 def approve_removals(world: World) -> int:
     """Let every removal held now pass; each is queued, and the fresh read decides then. Returns how many."""
-    approved: set[str] = set()
-    while True:
-        ids = set(world.opportunities.in_state(State.HELD, PAGE + len(approved))) - approved
-        if not ids:
-            return len(approved)
+    approved = 0
+    for ids in world.opportunities.in_state(State.HELD):
         rows = world.opportunities.rows(ids)
         still = [replace(row, approved=True) for row in rows.values() if row.state is State.HELD]
         lost = world.opportunities.write(still)
         done = tuple(sorted({row.id for row in still} - lost))
         for work in split(Work(done, lane=Lane.FRESH, why="approved")):
             world.queue.put(work)
-        approved |= ids
+        approved += len(done)
+    return approved
 
 
 def repoint(world: World) -> dict[str, Any]:
     """Accept the pair that the settings lead to. Nothing remembered is trusted: everything is read and posted again."""
     pair = pair_of(world)
-    for table in (*SIDE_TABLES, OPPORTUNITY):
+    for table in (*side_tables(world.config), OPPORTUNITY):
         feed = Feed(table, since=world.clock.now().isoformat(), again=True, force=table == OPPORTUNITY)
         known = world.documents.read("feed", table)
         world.documents.write("feed", table, feed.value(), known.ticket if known else None)
-    for ids in world.companies.ids():
-        for work in split(Work(accounts=tuple(ids), lane=Lane.SLOW, force=True, why="repoint")):
-            world.queue.put(work)
+    again = Work(lane=Lane.SLOW, force=True, why="repoint")
+    works = [replace(again, accounts=tuple(ids)) for ids in world.companies.ids()]
+    works += [replace(again, users=tuple(ids)) for ids in world.sales_persons.ids()]
+    for work in works:
+        for part in split(work):
+            world.queue.put(part)
     stamp = world.documents.read(*PAIR)
     world.documents.write(*PAIR, pair, stamp.ticket if stamp else None)
     return pair
+
+
+def pause(world: World, why: str) -> None:
+    """Stop detect and both queues, across restarts, until `resume`: what is queued goes back for a while."""
+    since = world.clock.now().isoformat(timespec="seconds")
+    world.documents.write(*PAUSE, {"since": since, "why": why}, None)
+
+
+def resume(world: World) -> bool:
+    """Whether it had been paused."""
+    paused = world.documents.read(*PAUSE) is not None
+    if paused:
+        world.documents.delete(*PAUSE)
+    return paused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sync_core.mapping import SyncConfig
@@ -20,6 +21,7 @@ class World:
     target: Marketo
     opportunities: Ledger
     companies: Ledger
+    sales_persons: Ledger
     connections: Lookup
     people: Lookup
     tombstones: Lookup
@@ -31,3 +33,8 @@ class World:
     late_write: int
     subscription: str
     fan_out: FanOut = map
+
+    @property
+    def ledgers(self) -> Mapping[str, Ledger]:
+        """By what their rows are, as `Work` names them."""
+        return {"opportunities": self.opportunities, "accounts": self.companies, "users": self.sales_persons}

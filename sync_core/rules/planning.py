@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sync_core.model import Answer, LedgerRow, Role
+from sync_core.model import Answer, LedgerRow, Role, State
 
 FIRST_RETRY_S = 60
 LAST_RETRY_S = 12 * 3600
@@ -68,6 +69,17 @@ def _replaced(removed: Sequence[tuple[int, str]], added: Sequence[tuple[int, str
     for lost in removed:
         place(lost, set())
     return set(taken.values())
+
+
+def wait(row: LedgerRow, reason: str, now: datetime) -> LedgerRow:
+    """*row* waiting for *reason*; a delivery before the time changes neither the time nor the count of attempts.
+
+    An approval of its removals stays: the wait may be for one of them.
+    """
+    if row.state is State.WAITING and row.reason == reason and row.due and row.due > now:
+        return row.become(State.WAITING, reason=reason, attempts=row.attempts, due=row.due, approved=row.approved)
+    due = now + timedelta(seconds=retry_delay(row.attempts))
+    return row.become(State.WAITING, reason=reason, attempts=row.attempts + 1, due=due, approved=row.approved)
 
 
 def retry_delay(attempts: int) -> int:

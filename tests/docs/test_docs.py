@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -141,12 +142,16 @@ def test_every_command_is_in_the_readme_and_every_row_is_a_command() -> None:
     assert {row.split()[0] for row in rows} == commands
 
 
-def test_every_option_of_a_command_is_in_the_readme() -> None:
-    actions = [action for action in _parser()._actions if isinstance(action.choices, dict)]
-    parsers = dict(actions[0].choices or {})
-    options = {name for parser in parsers.values() for name in parser._option_string_actions if name.startswith("--")}
+def options_of(parser: ArgumentParser) -> Iterator[str]:
+    """The long options of a parser and of all commands below it."""
+    for action in parser._actions:
+        yield from (name for name in action.option_strings if name.startswith("--"))
+        for below in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+            yield from options_of(below)
 
-    assert {name for name in options - {"--help"} if name not in section(README, "Command line")} == set()
+
+def test_every_option_of_a_command_is_in_the_readme() -> None:
+    assert {name for name in options_of(_parser()) if name not in section(README, "Command line")} == set()
 
 
 def test_every_key_of_the_mapping_is_explained() -> None:

@@ -47,13 +47,6 @@ def test_a_field_that_nobody_may_write_is_named() -> None:
     assert "updatedAt" in trouble_of(stage)
 
 
-def test_a_table_that_is_not_tracked_says_how_to_switch_it_on(stage: Stage) -> None:
-    stage.dataverse.tables["connection"].tracked = False
-
-    with pytest.raises(ConfigurationError, match="Track changes"):
-        stage.tick()
-
-
 def test_a_missing_privilege_is_named(stage: Stage) -> None:
     stage.dataverse.switches["privileges"] = {"contact": "business_unit"}
 

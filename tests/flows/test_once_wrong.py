@@ -11,7 +11,10 @@ from sync_core.errors import SplitBatch, Unavailable, WrongPair
 from sync_core.messages import encode
 from sync_core.model import Answer, Answers, Lane, State, Work
 from tests.flows.org import Org, lookup
+from tests.flows.test_changes import state_of
 from tests.stage import LEASE, Stage
+
+ROLE_NAMES = ("Champion", "Influencer", "Decision Maker")
 
 
 def force(stage: Stage, *ids: str) -> Any:
@@ -226,3 +229,63 @@ def test_a_held_opportunity_costs_no_write_when_read_again() -> None:
     stage.dataverse.expire_delta_links()
     stage.sync()
     assert stage.writes() == before
+
+
+def test_a_forced_look_after_a_merge_in_marketo_takes_no_role_away(stage: Stage, org: Org) -> None:
+    stage.marketo.switches.set({"role_merged_lead": "winner"})
+    org.stakeholder(org.ann)
+    stage.sync()
+    stage.marketo.merge(org.lead_bob, [org.lead_ann])
+    stage.marketo.edit(
+        {"op": "update", "object": "leads", "key": {"id": org.lead_bob}, "values": {"email": "ann@acme.invalid"}}
+    )
+
+    force(stage, org.deal)
+
+    assert stage.roles() == {(org.deal, org.lead_bob, "Decision Maker")}
+
+
+def test_a_forced_look_gives_nobody_a_role(stage: Stage, org: Org) -> None:
+    stage.marketo.switches.set({"role_unknown_lead": "accepted"})
+    org.stakeholder(org.ann)
+    stage.sync()
+    stage.marketo.edit({"op": "delete-lead", "id": org.lead_ann})
+
+    force(stage, org.deal)
+
+    assert stage.roles() == set()
+    assert state_of(stage, org.deal)[1] == "people: 1 not in Marketo"
+
+
+def test_an_approved_removal_of_a_role_that_marketo_removed_itself_comes_to_an_end() -> None:
+    from sync_core.flows.status import approve_removals
+
+    stage = Stage(changes={"max_count = 100": "max_count = 1"})
+    org = Org(stage)
+    connections = [org.stakeholder(org.ann, role) for role in ROLE_NAMES]
+    stage.sync()
+    for connection in connections:
+        stage.edit("disconnect", id=connection)
+    stage.marketo.edit({"op": "delete-lead", "id": org.lead_ann})
+    stage.sync()
+    assert stage.world.opportunities.counts()[State.HELD] == 1
+
+    assert approve_removals(stage.world) == 1
+    for _ in range(3):
+        stage.sync()
+        stage.clock.sleep(120)
+
+    assert stage.world.opportunities.counts()[State.IN_STEP] == 1
+
+
+def test_a_change_of_the_master_reaches_what_still_names_a_merged_contact(stage: Stage, org: Org) -> None:
+    stage.edit("merge", table="contact", id=org.ann, into=org.bob)
+    stage.sync()
+    org.update("opportunity", org.deal, **lookup("parentaccountid", None, "account"))
+    org.update("opportunity", org.deal, **lookup("parentcontactid", org.ann, "contact"))
+    stage.sync()
+    stage.edit("merge", table="contact", id=org.bob, into=org.cid)
+    stage.sync()
+
+    assert stage.roles() == {(org.deal, org.lead_cid, "Primary Contact")}
+    assert stage.opportunities()[org.deal]["externalCompanyId"] == org.bolt

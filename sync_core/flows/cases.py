@@ -1,0 +1,95 @@
+"""One record on its way through a delivery, and what a delivery leaves behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from sync_core.errors import ConfigurationError, SyncError
+from sync_core.flows.observe import Observed
+from sync_core.model import LedgerRow, Role, Work
+from sync_core.rules.planning import RolePlan
+
+STOPPED_DELAY_S = 300.0
+
+
+@dataclass(slots=True)
+class Case:
+    """What one delivery knows of one record.
+
+    `sent`: a write left for it since its last ledger write. `unanswered`: one of them may still be applied.
+    `trouble`: systemic, it goes back on the queue; `waits`, `refused`, `held`: why it is not in step, in its own row.
+    """
+
+    row: LedgerRow
+    force: bool
+    sent: bool = False
+    unanswered: bool = False
+    trouble: SyncError | None = None
+    refused: str = ""
+    waits: str = ""
+    held: str = ""
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return self.row.id
+
+    @property
+    def going_on(self) -> bool:
+        return self.trouble is None
+
+    def unfinished(self, lost: set[str]) -> bool:
+        """Whether it goes back on the queue; *lost* are the ids whose ledger write came too late."""
+        return self.trouble is not None or self.unanswered or self.id in lost
+
+
+@dataclass(slots=True)
+class ReferenceCase(Case):
+    """A company or a sales person."""
+
+    record: dict[str, Any] | None = None
+    version: int | None = None
+
+
+@dataclass(slots=True)
+class OpportunityCase(Case):
+    external: str = ""
+    seen: Observed | None = None
+    wanted: tuple[Role, ...] = ()
+    record: dict[str, Any] = field(default_factory=dict)
+    posted: bool = False
+    adopt: bool = False
+    read_back: tuple[Role, ...] = ()
+    plan: RolePlan = field(default_factory=RolePlan)
+    roles: dict[tuple[int, str], Role] = field(default_factory=dict)
+    planned: bool = False
+    removed: bool = False
+    reserved: tuple[str, int] = ("", 0)
+
+    @property
+    def alive(self) -> bool:
+        """It exists in Dynamics, may be posted and has not met trouble."""
+        return self.going_on and self.seen is not None and not self.refused
+
+    @property
+    def has_roles(self) -> bool:
+        """Marketo has the opportunity, so roles can be posted to it."""
+        return self.alive and (self.posted or bool(self.row.fields))
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one delivery did, and what has to be put back: (work, seconds until it is visible)."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    again: list[tuple[Work, float]] = field(default_factory=list)
+    trouble: SyncError | None = None
+
+
+def seconds_to_wait(trouble: SyncError | None) -> float:
+    """Until the ids are tried again: as asked for, a while for what a person must mend."""
+    if trouble is None:
+        return 0.0
+    return STOPPED_DELAY_S if isinstance(trouble, ConfigurationError) else getattr(trouble, "delay", 60.0)

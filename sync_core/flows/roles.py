@@ -1,0 +1,185 @@
+"""The roles of a delivery: read back where memory isn't trusted, plan, post, then remove (design.md §1, §2.4, §3)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sync_core.errors import SplitBatch, SyncError, Unavailable
+from sync_core.flows.calls import Calls
+from sync_core.flows.cases import OpportunityCase
+from sync_core.flows.guard import REMOVALS_HELD, reserve
+from sync_core.flows.observe import chunks
+from sync_core.flows.world import World
+from sync_core.model import Answer, MarketoObject, Role, State, Verdict
+from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, role_text
+from sync_core.rules.planning import plan_roles, refusal
+from sync_core.rules.verdicts import verdict
+
+OPPORTUNITY_ID = "externalOpportunityId"
+GONE = "1013"
+
+
+class Roles:
+    """The roles of all opportunities of one delivery."""
+
+    def __init__(self, world: World, cases: Mapping[str, OpportunityCase], calls: Calls, counts: Counter[str]) -> None:
+        self.world = world
+        self.cases = cases
+        self.calls = calls
+        self.counts = counts
+        self.known_texts: set[str] = set()
+
+    def _with_roles(self) -> list[OpportunityCase]:
+        return [case for case in self.cases.values() if case.has_roles]
+
+    def read_back(self) -> None:
+        """Forced deliveries and first contacts trust no memory: ask Marketo for the roles."""
+        asked = [case for case in self._with_roles() if case.force or case.adopt]
+        asked += [case for case in self.cases.values() if case.removed and case.force and case.going_on]
+        if not asked:
+            return
+        self.known_texts = self._texts()
+        by_external = {case.external: case for case in asked}
+
+        def read(keys: list[str]) -> Mapping[str, Sequence[Role]] | SyncError:
+            try:
+                return self._present(keys)
+            except SyncError as error:
+                return error
+
+        groups = list(chunks(by_external))
+        for group, answer in zip(groups, self.world.fan_out(read, groups), strict=True):
+            for key in group:
+                if isinstance(answer, SyncError):
+                    by_external[key].trouble = answer
+                else:
+                    by_external[key].read_back = tuple(answer.get(key, ()))
+
+    def _present(self, keys: list[str]) -> Mapping[str, Sequence[Role]]:
+        """Roles by external id; a question that is too big is halved, one opportunity alone is tried again later."""
+        try:
+            return self.world.target.roles(keys)
+        except SplitBatch as error:
+            if len(keys) == 1:
+                raise Unavailable(str(error)) from None
+            half = len(keys) // 2
+            return {**self._present(keys[:half]), **self._present(keys[half:])}
+
+    def _texts(self) -> set[str]:
+        """The texts that our rules can produce: such roles count as ours when met in Marketo (design.md §3)."""
+        rules = self.world.config.stakeholders
+        customer = rules.customer_role
+        texts = {customer} if isinstance(customer, str) else {*customer.cases.values(), customer.otherwise}
+        names = {role.name for role in self.world.source.connection_roles().values()}
+        return {role_text(text).casefold() for text in texts | names | {*rules.rename.values(), rules.default_role}}
+
+    def _ours(self, case: OpportunityCase) -> set[tuple[int, str]]:
+        every = self.world.config.stakeholders.ownership == "all"
+        found = {role.key for role in case.read_back if every or role.text.casefold() in self.known_texts}
+        return {role.key for role in case.row.roles} | found
+
+    def plan(self) -> None:
+        for case in self._with_roles():
+            held = {role.key: role for role in case.row.roles} | {role.key: role for role in case.read_back}
+            case.plan = plan_roles(case.wanted, tuple(held.values()), force=case.force, ours=self._ours(case))
+            case.roles = {role.key: role for role in (*case.row.roles, *case.plan.remove)}
+            case.planned = True
+
+    # --- additions ------------------------------------------------------------------------------------------
+
+    def post(self) -> None:
+        cases = self._with_roles()
+        self._remember_connections(cases)
+        records = [(case, _record(case, role)) for case in cases for role in case.plan.post]
+        self.calls.send(MarketoObject.ROLE, records, self._posted)
+        for case in cases:
+            kept = (role for role in case.wanted if role not in case.plan.post)
+            case.roles |= {role.key: role for role in kept}
+
+    def _remember_connections(self, cases: list[OpportunityCase]) -> None:
+        """Before a role is posted: its connections' tombstones will carry nothing but their ids (design.md §4)."""
+        entries = {}
+        for case in cases:
+            known = {reason for role in case.row.roles for reason in role.reasons}
+            reasons = {reason for role in case.wanted for reason in role.reasons}
+            for reason in reasons - known - {CUSTOMER, PARENT_CONTACT}:
+                entries[reason] = {"o": case.id}
+        self.world.connections.write(entries)
+
+    def _posted(self, case: OpportunityCase, record: Mapping[str, Any], answer: Answer) -> None:
+        role = next(r for r in case.plan.post if r.lead == record["leadId"] and r.text == record["role"])
+        outcome = verdict(answer, removal=False, kind=MarketoObject.ROLE)
+        if outcome is Verdict.DONE:
+            case.roles[role.key] = role
+            self.counts["roles posted"] += 1
+        elif outcome is Verdict.LATER:
+            case.waits = case.waits or refusal(answer)
+            self._forget_person(case, role)
+        else:
+            case.held = case.held or f"role refused, {refusal(answer)}"
+
+    def _forget_person(self, case: OpportunityCase, role: Role) -> None:
+        """The remembered lead id is no longer anyone: look the person up again next time (marketo.md §3.6)."""
+        if case.seen is not None:
+            stakes = case.seen.association.stakes
+            self.world.people.delete([stake.contact for stake in stakes if stake.reason in role.reasons])
+
+    # --- removals -------------------------------------------------------------------------------------------
+
+    def reserve(self) -> None:
+        """Hold losses that the guard doesn't let through (design.md §2.7); replacements and approved ones pass."""
+        losing = [case for case in self._with_roles() if case.plan.losses and not case.row.approved]
+        for case in losing:
+            if case.row.state is State.HELD:
+                self._hold(case, case.row.reason.removeprefix(f"{REMOVALS_HELD} "))
+            elif case.row.mapping not in ("", self.world.config.version):
+                self._hold(case, "a change of the mapping would remove roles")
+        counted = [case for case in losing if not case.held.startswith(REMOVALS_HELD)]
+        number = sum(len(case.plan.losses) for case in counted)
+        why = reserve(self.world, "roles", number) if number else ""
+        for case in counted:
+            if why:
+                self._hold(case, why)
+            else:
+                case.reserved = ("roles", len(case.plan.losses))
+
+    def _hold(self, case: OpportunityCase, why: str) -> None:
+        lost = {role.key for role in case.plan.losses}
+        kept = tuple(role for role in case.plan.remove if role.key not in lost)
+        case.plan = replace(case.plan, remove=kept, losses=())
+        case.held = f"{REMOVALS_HELD} {why}"
+
+    def remove(self, doomed: Sequence[OpportunityCase]) -> None:
+        """Of living opportunities what is no longer wanted; of *doomed* ones all that is ours, before they go."""
+        going: list[tuple[OpportunityCase, Role]] = []
+        for case in self._with_roles():
+            complete = all(role.key in case.roles for role in case.plan.post)
+            going += [(case, role) for role in case.plan.remove if complete or role in case.plan.losses]
+        for case in doomed:
+            ours = self._ours(case)
+            held = {role.key: role for role in (*case.row.roles, *case.read_back)}
+            case.roles = {key: role for key, role in held.items() if key in ours}
+            going += [(case, role) for role in case.roles.values()]
+        records = [(case, _key(case, role)) for case, role in going]
+        self.calls.send(MarketoObject.ROLE, records, self._removed, delete=True)
+
+    def _removed(self, case: OpportunityCase, record: Mapping[str, Any], answer: Answer) -> None:
+        key = (record["leadId"], record["role"].casefold())
+        moved = answer.code == GONE and not case.force  # its person may have been merged in Marketo
+        if verdict(answer, removal=True, kind=MarketoObject.ROLE) is Verdict.DONE and not moved:
+            del case.roles[key]
+            self.counts["roles removed"] += 1
+        else:
+            case.waits = case.waits or refusal(answer)
+
+
+def _key(case: OpportunityCase, role: Role) -> dict[str, Any]:
+    return {OPPORTUNITY_ID: case.external, "leadId": role.lead, "role": role.text}
+
+
+def _record(case: OpportunityCase, role: Role) -> dict[str, Any]:
+    record = _key(case, role) | {"isPrimary": role.primary}
+    return record | {"externalCreatedDate": role.created} if role.created else record
