@@ -30,6 +30,7 @@ from sync_core.ports import Ledger
 OPPORTUNITY = "opportunity"
 OPPORTUNITY_TYPE = 3
 ROLES = ("stamp", "connection roles")
+RECHECKS = ("counter", "recheck")
 OVERLAP = timedelta(minutes=10)
 UNTRACKED_FOR = timedelta(hours=24)
 UNMATCHED_FOR = timedelta(hours=1)
@@ -417,24 +418,22 @@ class _Detection:
 
 def recheck_calls_left(world: World) -> int:
     """How many of `people.recheck_calls` are left today (UTC)."""
-    return world.config.people.recheck_calls - int(_recheck_calls(world)[0]["calls"])
+    document = world.documents.read(*RECHECKS)
+    return world.config.people.recheck_calls - int(_today(world, document.value if document else {})["calls"])
 
 
 def spend_recheck_calls(world: World, calls: int) -> None:
-    while True:
-        value, ticket = _recheck_calls(world)
-        spent = {**value, "calls": value["calls"] + calls}
-        if world.documents.write("counter", "recheck", spent, ticket) is not None:
-            return
+    def spent(value: Mapping[str, Any]) -> Mapping[str, Any]:
+        today = _today(world, value)
+        return {**today, "calls": today["calls"] + calls}
+
+    world.change(*RECHECKS, spent)
 
 
-def _recheck_calls(world: World) -> tuple[Mapping[str, Any], str | None]:
-    """Today's count, and the ticket to change it with."""
-    document = world.documents.read("counter", "recheck")
-    today = {"day": world.clock.now().date().isoformat(), "calls": 0}
-    if document is None:
-        return today, None
-    return (document.value if document.value["day"] == today["day"] else today), document.ticket
+def _today(world: World, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The count if it is today's, else a new one."""
+    day = world.clock.now().date().isoformat()
+    return value if value.get("day") == day else {"day": day, "calls": 0}
 
 
 def _type(row: Mapping[str, Any], side: int) -> int | None:

@@ -12,6 +12,7 @@ from sync_core.model import SCHEMA, State
 
 WINDOW = timedelta(hours=24)
 PAUSED_DELAY_S = 300.0
+REMOVALS = ("counter", "removals")
 PAIR = ("stamp", "pair")
 PAUSE = ("stamp", "pause")
 COMPARISON = ("stamp", "comparison")
@@ -25,23 +26,21 @@ def reserve(world: World, what: str, number: int) -> str:
     Empty when granted; otherwise why not, and nothing is reserved: a reservation over the limit is refused whole.
     """
     limit = world.config.removals.limit(known_records(world, what))
-    while True:
-        document = world.documents.read("counter", "removals")
-        window = _window(document.value if document else {}, world.clock.now())
+    total = 0
+
+    def reserved(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        nonlocal total
+        window = _window(value, world.clock.now())
         total = int(window.get(what, 0)) + number
-        if total > limit:
-            return f"{total} {what} within 24 hours, {limit} pass without approval"
-        ticket = document.ticket if document else None
-        if world.documents.write("counter", "removals", {**window, what: total}, ticket) is not None:
-            return ""
+        return None if total > limit else {**window, what: total}
+
+    world.change(*REMOVALS, reserved)
+    return f"{total} {what} within 24 hours, {limit} pass without approval" if total > limit else ""
 
 
 def release(world: World, what: str, number: int) -> None:
     """Give back what was reserved for removals that go back on the queue: they reserve again."""
-    while document := world.documents.read("counter", "removals"):
-        left = max(0, int(document.value.get(what, 0)) - number)
-        if world.documents.write("counter", "removals", {**document.value, what: left}, document.ticket) is not None:
-            return
+    world.change(*REMOVALS, lambda value: {**value, what: max(0, int(value.get(what, 0)) - number)})
 
 
 def known_records(world: World, what: str = "opportunities") -> int:

@@ -20,6 +20,7 @@ from sync_core.rules.verdicts import verdict
 
 OPPORTUNITY_ID = "externalOpportunityId"
 GONE = "1013"
+POSTED_TEXTS = ("stamp", "role texts")
 
 
 class Roles:
@@ -69,12 +70,14 @@ class Roles:
             return {**self._present(keys[:half]), **self._present(keys[half:])}
 
     def _texts(self) -> set[str]:
-        """The texts that our rules can produce: such roles count as ours when met in Marketo (design.md §3)."""
+        """The texts that our rules can produce, or once did: such roles are ours when met in Marketo (design.md §3)."""
         rules = self.world.config.stakeholders
         customer = rules.customer_role
         texts = {customer} if isinstance(customer, str) else {*customer.cases.values(), customer.otherwise}
         names = {role.name for role in self.world.source.connection_roles().values()}
-        return {role_text(text).casefold() for text in texts | names | {*rules.rename.values(), rules.default_role}}
+        now = {role_text(text).casefold() for text in texts | names | {*rules.rename.values(), rules.default_role}}
+        posted = self.world.documents.read(*POSTED_TEXTS)
+        return now | set(posted.value["texts"] if posted else ())
 
     def _ours(self, case: OpportunityCase) -> set[tuple[int, str]]:
         every = self.world.config.stakeholders.ownership == "all"
@@ -93,6 +96,7 @@ class Roles:
     def post(self) -> None:
         cases = self._with_roles()
         self._remember_connections(cases)
+        self._remember_texts({role.text.casefold() for case in cases for role in case.plan.post})
         records = [(case, _record(case, role)) for case in cases for role in case.plan.post]
         self.calls.send(MarketoObject.ROLE, records, self._posted)
         for case in cases:
@@ -108,6 +112,16 @@ class Roles:
             for reason in reasons - known - {CUSTOMER, PARENT_CONTACT}:
                 entries[reason] = {"o": case.id}
         self.world.connections.write(entries)
+
+    def _remember_texts(self, texts: set[str]) -> None:
+        """Before a role is posted: its connection role may be renamed before anybody knows that it was posted."""
+
+        def added(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+            known = set(value.get("texts", ()))
+            return None if texts <= known else {"texts": sorted(known | texts)}
+
+        if texts:
+            self.world.change(*POSTED_TEXTS, added)
 
     def _posted(self, case: OpportunityCase, record: Mapping[str, Any], answer: Answer) -> None:
         role = next(r for r in case.plan.post if r.lead == record["leadId"] and r.text == record["role"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sync_core.mapping import SyncConfig
 from sync_core.ports import Clock, Dataverse, Documents, FanOut, Ledger, Limiter, Lookup, Marketo, Queue
@@ -33,6 +34,22 @@ class World:
     late_write: int
     subscription: str
     fan_out: FanOut = map
+
+    def change(
+        self, kind: str, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+    ) -> Mapping[str, Any]:
+        """Put *change* of a document's value in its place, again while somebody else was first; the new value.
+
+        *change* gets an empty value for a document that does not exist, and returns None to leave it alone.
+        """
+        while True:
+            document = self.documents.read(kind, name)
+            value = document.value if document else {}
+            new = change(value)
+            if new is None:
+                return value
+            if self.documents.write(kind, name, new, document.ticket if document else None) is not None:
+                return new
 
     @property
     def ledgers(self) -> Mapping[str, Ledger]:

@@ -289,3 +289,22 @@ def test_a_change_of_the_master_reaches_what_still_names_a_merged_contact(stage:
 
     assert stage.roles() == {(org.deal, org.lead_cid, "Primary Contact")}
     assert stage.opportunities()[org.deal]["externalCompanyId"] == org.bolt
+
+
+def test_a_role_whose_ledger_write_failed_goes_though_its_connection_role_was_renamed(
+    stage: Stage, org: Org, monkeypatch: Any
+) -> None:
+    org.stakeholder(org.ann, "Champion")
+    stage.tick()
+
+    def down(rows: Any) -> Any:
+        monkeypatch.undo()
+        raise Unavailable("no answer", delay=60)
+
+    monkeypatch.setattr(stage.world.opportunities, "write", down)
+    stage.deliver()
+    (role,) = [row for row in stage.dataverse.rows("connectionrole") if row["name"] == "Champion"]
+    org.update("connectionrole", str(role["connectionroleid"]), name="Advocate")
+    stage.sync()
+
+    assert stage.roles() == {(org.deal, org.lead_ann, "Advocate")}
