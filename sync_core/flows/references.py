@@ -93,10 +93,12 @@ class References:
         """Post those of the message, and those that opportunities (by id in *wanted*) need and Marketo lacks."""
         needed = {key for id, key in wanted.items() if key and self._needs(cases[id], key)}
         doubted = {key for id, key in wanted.items() if key and cases[id].row.reason.startswith(self.kind.doubts)}
+        # Whoever posted it first may have died before it looked whether the record changed meanwhile.
+        again = {key for id, key in wanted.items() if key and cases[id].force}
         missing = needed - self.cases.keys()
         tickets = self.ledger.rows(missing)
         in_step = {key for key, row in tickets.items() if row.state is State.IN_STEP}
-        for key in sorted(missing - (in_step - doubted)):
+        for key in sorted(missing - (in_step - doubted - again)):
             self.cases[key] = ReferenceCase(tickets.get(key, LedgerRow(key)), force=key in doubted)
         if self.cases:
             self._post()

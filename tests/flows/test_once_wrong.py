@@ -308,3 +308,23 @@ def test_a_role_whose_ledger_write_failed_goes_though_its_connection_role_was_re
     stage.sync()
 
     assert stage.roles() == {(org.deal, org.lead_ann, "Advocate")}
+
+
+def test_a_company_that_changed_while_its_first_worker_died_is_looked_at_again(stage: Stage, org: Org) -> None:
+    stage.tick()
+    write = stage.world.companies.write
+
+    def renamed_then_dead(rows: Any) -> Any:
+        stage.world.companies.write = write  # type: ignore[method-assign]
+        org.update("account", org.acme, name="Acme renamed")
+        stage.variant().detect()
+        write(rows)
+        raise ZeroDivisionError  # the process dies
+
+    stage.world.companies.write = renamed_then_dead  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        stage.deliver()
+    stage.clock.sleep(600)
+    stage.sync()
+
+    assert [row["company"] for row in stage.marketo.rows("companies")] == ["Acme renamed"]
