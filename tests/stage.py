@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,13 +17,13 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import BaseAdapter
-from werkzeug.test import Client
+from werkzeug.test import Client, TestResponse
 
 from sync_core.adapters.dataverse import DataverseClient
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.engine import Engine
+from sync_core.flows.cases import Outcome
 from sync_core.flows.detect import Tick
-from sync_core.flows.reconcile import Outcome
 from sync_core.flows.world import World
 from sync_core.mapping import parse
 from sync_core.model import Lane
@@ -44,37 +45,57 @@ CONFIG = (Path(__file__).parent.parent / "sync.toml").read_text(encoding="utf-8"
 
 
 class WsgiAdapter(BaseAdapter):
-    """A requests transport that calls a WSGI application instead of a socket."""
+    """A requests transport that calls a WSGI application instead of a socket.
 
-    def __init__(self, app: Any) -> None:
+    An application that breaks the connection, or lets more time pass on *clock* than the caller would wait, fails the
+    call as a socket would.
+    """
+
+    def __init__(self, app: Any, clock: FakeClock) -> None:
         super().__init__()
+        self.clock = clock
         self.client = Client(app, use_cookies=False)
         self.fault: Callable[[requests.PreparedRequest], None] | None = None
         self.after: Callable[[requests.PreparedRequest], None] | None = None
 
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+    def send(self, request: requests.PreparedRequest, *_: Any, timeout: Any = None, **__: Any) -> requests.Response:
         if self.fault is not None:
             self.fault(request)
+        started = self.clock.monotonic()
         url = urlsplit(str(request.url))
-        answer = self.client.open(
-            f"{url.path}?{url.query}",
-            method=request.method,
-            headers=dict(request.headers),
-            data=request.body,
-            base_url=f"{url.scheme}://{url.netloc}",
-        )
+        try:
+            answer = self.client.open(
+                f"{url.path}?{url.query}",
+                method=request.method,
+                headers=dict(request.headers),
+                data=request.body,
+                base_url=f"{url.scheme}://{url.netloc}",
+            )
+        except ConnectionResetError as error:
+            raise requests.ConnectionError(error, request=request) from error
+        if timeout and self.clock.monotonic() - started > timeout[1]:
+            raise requests.ReadTimeout(request=request)
         if self.after is not None:
             self.after(request)
         response = requests.Response()
         response.status_code = answer.status_code
         response.headers = requests.structures.CaseInsensitiveDict(answer.headers.items())
         response.raw = urllib3.HTTPResponse(
-            io.BytesIO(answer.get_data()), answer.headers.items(), answer.status_code, preload_content=False
-        )
+            io.BytesIO(received(answer)), answer.headers.items(), answer.status_code, preload_content=False
+        )  # urllib3 misses the bytes that Content-Length promised: requests' ChunkedEncodingError
         response.request, response.url = request, str(request.url)
         return response
 
     def close(self) -> None: ...
+
+
+def received(answer: TestResponse) -> bytes:
+    """The body, as far as it came before the connection broke."""
+    body = b""
+    with suppress(ConnectionResetError):
+        for piece in answer.iter_encoded():
+            body += piece
+    return body
 
 
 class StageClock(FakeClock):
@@ -110,13 +131,16 @@ class Stage:
         self.marketo = MarketoState(seed=seed, start=START, frozen=True)
         self.clock = StageClock(self.dataverse, self.marketo)
         self.limiter = FakeLimiter(self.clock)
-        self.dataverse_wire = WsgiAdapter(DataverseApp(self.dataverse))
-        self.marketo_wire = WsgiAdapter(MarketoApp(self.marketo))
+        self.dataverse_app, self.marketo_app = DataverseApp(self.dataverse), MarketoApp(self.marketo)
+        self.dataverse_app.sleep = self.marketo_app.sleep = self.clock.sleep
+        self.dataverse_wire = WsgiAdapter(self.dataverse_app, self.clock)
+        self.marketo_wire = WsgiAdapter(self.marketo_app, self.clock)
         self.world = World(
             source=self._source(page_size),
             target=self._target(),
             opportunities=FakeLedger(),
             companies=FakeLedger(),
+            sales_persons=FakeLedger(),
             connections=FakeLookup(),
             people=FakeLookup(),
             tombstones=FakeLookup(),

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tools.emulators.faults import FaultPlan, PlanError
 from tools.emulators.serving import certificate_authority, serving
 
 FILES = ("accounts", "contacts", "opportunities", "connections")
@@ -45,6 +46,10 @@ def parser() -> argparse.ArgumentParser:
         description="Serve emulated organizations over HTTPS on loopback until Ctrl-C. "
         "One line of JSON on standard output tells the URLs, the certificate authority and the credentials; "
         "point REQUESTS_CA_BUNDLE at the authority.",
+        epilog="Both services take faults while they run: POST /admin/faults "
+        '{"seed": 7, "rules": [{"fault": "reset", "rate": 0.2, "times": 5, "after": 3, "on": '
+        '{"path": "opportunities"}}]}; '
+        "GET tells how often each rule struck, DELETE ends them. An unknown fault is answered with the list of them.",
     )
     found.add_argument("which", choices=("dataverse", "marketo", "both"), help="what to start")
     found.add_argument("--port", type=int, default=0, metavar="N", help="port for Dataverse (default: a free one)")
@@ -61,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
         help="fill Dataverse from FOLDER/{opportunities,accounts,contacts,connections}.json, "
         "each a list of rows or an object with `value`",
     )
+    found.add_argument(
+        "--faults",
+        type=Path,
+        metavar="FILE",
+        help='fault plans to begin with, as JSON: {"dataverse": {"rules": [...]}, "marketo": {"rules": [...]}}',
+    )
     found.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed gives the same ids (default: 1)")
     return found
 
@@ -76,7 +87,9 @@ def start_dataverse(options: argparse.Namespace, servers: ExitStack) -> dict[str
         loaded = loading.load(state, read_folder(options.load)) if options.load else {}
     except (ValueError, TypeError, KeyError, AttributeError, DataverseError) as error:
         sys.exit(f"{options.load}: a row can't be loaded: {type(error).__name__}: {error}")
-    url = serve(DataverseApp(state), options, options.port, servers)
+    app = DataverseApp(state)
+    take_faults(app.faults, "dataverse", options.faults)
+    url = serve(app, options, options.port, servers)
     return {
         "url": url,
         "tenant_id": state.tenant,
@@ -115,8 +128,23 @@ def start_marketo(options: argparse.Namespace, servers: ExitStack) -> dict[str, 
 
     client = Client()
     app = MarketoApp(MarketoState(seed=options.seed, clients=(client,)))
+    take_faults(app.faults, "marketo", options.faults)
     url = serve(app, options, options.marketo_port, servers)
     return {"url": url, "client_id": client.id, "client_secret": client.secret}
+
+
+def take_faults(plan: FaultPlan, service: str, path: Path | None) -> None:
+    """The part of the file that is for *service*, if there is one."""
+    if path is None:
+        return
+    try:
+        plans = json.loads(path.read_text(encoding="utf-8"))
+        if unknown := plans.keys() - {"dataverse", "marketo"}:
+            raise PlanError(f"there are plans for dataverse and marketo, not for {', '.join(sorted(unknown))}")
+        if service in plans:
+            plan.set(plans[service])
+    except (OSError, ValueError, AttributeError) as error:
+        sys.exit(f"{path.name}: {error}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,21 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 HOST = "localhost"
+AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER without patience: closing resets the connection
+
+
+class Gateway(wsgi.Gateway_10):
+    """An application that raises ConnectionResetError gets its connection reset."""
+
+    def respond(self) -> None:
+        try:
+            super().respond()
+        except ConnectionResetError:
+            connection = self.req.conn
+            connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+            connection.linger = True  # cheroot would end it in good order
+            socket.close(connection.socket.detach())
+            raise
 
 
 def certificate_authority(folder: Path) -> Path:
@@ -41,6 +58,7 @@ def serving(app: WSGIApplication, *, folder: Path, port: int = 0, threads: int =
     certificate_authority(folder)
     server = wsgi.Server(("127.0.0.1", port), app, numthreads=threads, request_queue_size=64, timeout=60)
     server.ssl_adapter = BuiltinSSLAdapter(str(folder / "server.pem"), str(folder / "server.key"))
+    server.gateway = Gateway
     server.prepare()
     thread = threading.Thread(target=server.serve, name="emulator", daemon=True)
     thread.start()

@@ -28,6 +28,10 @@ class Clock:
     def now(self) -> datetime:
         return (self._frozen or datetime.now(UTC)) + self._shift
 
+    @property
+    def frozen(self) -> bool:
+        return self._frozen is not None
+
     def advance(self, seconds: float) -> None:
         self._shift += timedelta(seconds=seconds)
 

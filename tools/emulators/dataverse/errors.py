@@ -6,11 +6,12 @@ from __future__ import annotations
 class DataverseError(Exception):
     """An answer of the service that isn't the one asked for."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
+        self.headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
 
     @property
     def body(self) -> dict[str, dict[str, str]]:

@@ -119,6 +119,7 @@ def issue(state: DataverseState, audience: str, base: str) -> str:
         "appid": state.client_id,
         "iat": now,
         "exp": now + int(state.switches["token_lifetime"]),
+        "uti": str(len(state.dropped_tokens)),  # the next one differs from a dropped one of the same second
     }
     return jwt.encode(claims, state.signing_key, algorithm="HS256")
 
@@ -149,11 +150,15 @@ class Bearers:
     def accepts(self, state: DataverseState, header: str | None, base: str) -> bool:
         """Ours, for this organization and not expired (dataverse.md §1.1)."""
         scheme, _, access_token = (header or "").partition(" ")
-        if scheme.lower() != "bearer":
+        if scheme.lower() != "bearer" or access_token in state.dropped_tokens:
             return False
         claims = self._known.get((state.signing_key, access_token)) or self._verified(state, access_token)
         in_time = claims.get("exp", 0) > state.clock.now().timestamp()
         return in_time and claims.get("aud", "").rstrip("/") == base and claims.get("appid") == state.client_id
+
+    def drop(self, state: DataverseState, header: str | None) -> None:
+        """Refuse the token of *header* from now on."""
+        state.dropped_tokens.add((header or "").partition(" ")[2])
 
     def _verified(self, state: DataverseState, access_token: str) -> dict[str, Any]:
         unchecked: Any = {"verify_exp": False, "verify_aud": False, "verify_iat": False}

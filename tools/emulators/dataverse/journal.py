@@ -15,11 +15,14 @@ class Journal:
         self._entries: list[dict[str, Any]] = []
         self._count = 0
 
-    def add(self, time: str, method: str, path: str, query: str, status: int, rows: int) -> None:
+    def add(
+        self, time: str, method: str, path: str, query: str, status: int, rows: int, *, kind: str = "", fault: str = ""
+    ) -> None:
+        """*status* 0 is no answer; *fault* is what struck the request."""
         self._count += 1
         shortened = query if len(query) <= LONGEST_QUERY else f"{query[:LONGEST_QUERY]}… ({len(query)} characters)"
         entry = {"n": self._count, "time": time, "method": method, "path": path, "query": shortened}
-        self._entries.append({**entry, "status": status, "rows": rows})
+        self._entries.append({**entry, "status": status, "rows": rows, "kind": kind, "fault": fault})
         if len(self._entries) > KEPT:
             del self._entries[: KEPT // 2]
 

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -158,9 +158,9 @@ def _behind(query: Query, cookie: Cookie) -> Callable[[Row], bool]:
     return lambda row: comes_after(query, row, keys, last)
 
 
-def read_changes(state: DataverseState, store: Store, cookie: Cookie, size: int) -> Page:
+def read_changes(state: DataverseState, store: Store, query: Query, cookie: Cookie, size: int) -> Page:
     """A page of a delta: changed rows by ascending version, then deletions (dataverse.md §3.3)."""
-    found = list(islice(_changes(state, store, cookie), size + 1))
+    found = list(islice(_changes(state, store, cookie, query.select), size + 1))
     items: list[Row | str] = [item for _, item, _ in found[:size]]
     if len(found) <= size:
         return Page(items, None)
@@ -172,11 +172,16 @@ def count_changes(state: DataverseState, store: Store, since: int) -> int:
     return sum(1 for _ in _changes(state, store, Cookie(since=since, upto=state.version)))
 
 
-def _changes(state: DataverseState, store: Store, cookie: Cookie) -> Iterator[tuple[int, Row | str, bool]]:
+def _changes(
+    state: DataverseState, store: Store, cookie: Cookie, select: Collection[str] = ()
+) -> Iterator[tuple[int, Row | str, bool]]:
     since = cookie.since or 0
     repeats = bool(state.switches["repeat_changed_rows"])
+    columns = tuple(select) if state.switches["reemit"] == "selected" and "*" not in select else ()
     if not cookie.deletions:
         for version, row in store.changes(max(since, cookie.done), cookie.upto, repeats=repeats):
+            if columns and not store.changed_in(row[store.table.key], columns, since):
+                continue
             listed = row if row["versionnumber"] == version else {**row, "versionnumber": version}
             yield version, listed, False
     behind = max(since, cookie.done) if cookie.deletions else since

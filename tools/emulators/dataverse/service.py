@@ -216,7 +216,7 @@ def _loses_link(state: DataverseState, call: Call) -> bool:
 def _page(state: DataverseState, call: Call, query: Query, cookie: paging.Cookie) -> paging.Page:
     store, asked = state.store(query.table.name), call.preferences.page_size
     if cookie.since is not None:
-        return paging.read_changes(state, store, cookie, asked or MAX_PAGE)
+        return paging.read_changes(state, store, query, cookie, asked or MAX_PAGE)
     if query.top is not None and asked is None:
         page = paging.read_rows(store, query, cookie, min(query.top, MAX_PAGE)) if query.top else paging.Page([], None)
         return paging.Page(page.items, None)

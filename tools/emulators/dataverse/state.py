@@ -13,6 +13,7 @@ from typing import Any
 
 from tools.emulators.dataverse.clock import Clock, wire_time
 from tools.emulators.dataverse.errors import no_segment
+from tools.emulators.dataverse.protection import Protection
 from tools.emulators.dataverse.schema import Column, Table, new_table, standard_tables
 from tools.emulators.dataverse.store import Row, Store
 
@@ -26,6 +27,7 @@ SWITCHES: dict[str, Any] = {
     "empty_delta_token": "advances",  # | "stays"
     "untracked_table": "error",  # | "silent": 200 without a delta link (§3.5)
     "annotations_with_tracking": "work",  # | "lose_delta_link" (powerapps-docs issue 439)
+    "reemit": "any",  # | "selected": a changed row comes again only if a selected column changed (§12 question 6)
     "repeat_changed_rows": False,  # a row changed twice is listed twice (§3.3)
     "delta_context": "complete",  # | "without_api": the quirk of the documentation (§3.2)
     "merge_moves_modifiedon": False,  # re-pointed rows get a new modifiedon (§3.3)
@@ -33,6 +35,11 @@ SWITCHES: dict[str, Any] = {
     "application_user": "enabled",  # | "disabled" | "missing" | "no_role"
     "privileges": {},  # table → "none" | "business_unit"; absent = organization-wide read
     "token_lifetime": 3599,
+    "web_servers": 1,  # each with limits of its own; a cookie stays with one (§2, §5)
+    "limit_requests": 0,  # service protection per user and web server; 0 = off
+    "limit_time_s": 0,
+    "limit_concurrency": 0,
+    "limit_window_s": 300,
     "client_certificate": None,  # PEM; when set, assertions of the client must be signed by it
 }
 
@@ -41,6 +48,7 @@ SWITCH_VALUES: dict[str, set[Any]] = {
     "empty_delta_token": {"advances", "stays"},
     "untracked_table": {"error", "silent"},
     "annotations_with_tracking": {"work", "lose_delta_link"},
+    "reemit": {"any", "selected"},
     "repeat_changed_rows": {True, False},
     "delta_context": {"complete", "without_api"},
     "merge_moves_modifiedon": {True, False},
@@ -94,6 +102,8 @@ class DataverseState:
         self.client_secret = client_secret
         self.identity_header = identity_header
         self.switches: dict[str, Any] = {**SWITCHES, "privileges": {}}
+        self.protection = Protection(self.clock, self.switches)
+        self.dropped_tokens: set[str] = set()
         self.version = 1_000_000
         self.known_names: dict[str, str] = {}  # of rows that were mentioned but never loaded
         self._random = random.Random(seed)

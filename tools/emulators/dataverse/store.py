@@ -9,6 +9,7 @@ from typing import Any
 from tools.emulators.dataverse.schema import INDEXED, Table
 
 Row = dict[str, Any]
+CREATED = ""  # no column: the version a row was created with
 
 
 class Store:
@@ -23,29 +24,48 @@ class Store:
         self.rows: dict[str, Row] = {}
         self.log: tuple[list[int], list[str]] = ([], [])
         self.deletions: tuple[list[int], list[str]] = ([], [])
+        self.touched: dict[str, dict[str, int]] = {}  # of rows written again: column → version of its last change
         self.valid_from = 0  # delta tokens of a lower version have expired
         self._order: list[str] = []
         self._sorted = True
         self._indexes: dict[str, dict[Any, set[str]]] = {}
-        self._undo: dict[str, Row | None] | None = None
+        self._undo: dict[str, tuple[Row | None, dict[str, int] | None]] | None = None
         self._marks = (0, 0)
 
     def put(self, row: Row) -> None:
         row_id = row[self.table.key]
         before = self.rows.get(row_id)
-        if self._undo is not None:
-            self._undo.setdefault(row_id, before)
+        self._remember(row_id, before)
+        self._touch(row_id, before, row)
         self._place(row_id, before, row)
         self.log[0].append(row["versionnumber"])
         self.log[1].append(row_id)
 
     def remove(self, row_id: str, version: int) -> None:
         before = self.rows[row_id]
-        if self._undo is not None:
-            self._undo.setdefault(row_id, before)
+        self._remember(row_id, before)
+        self.touched.pop(row_id, None)
         self._place(row_id, before, None)
         self.deletions[0].append(version)
         self.deletions[1].append(row_id)
+
+    def _remember(self, row_id: str, before: Row | None) -> None:
+        if self._undo is not None and row_id not in self._undo:
+            touched = self.touched.get(row_id)
+            self._undo[row_id] = before, touched and dict(touched)
+
+    def _touch(self, row_id: str, before: Row | None, after: Row) -> None:
+        if before is None:
+            return
+        touched = self.touched.setdefault(row_id, {CREATED: before["versionnumber"]})
+        for column in before.keys() | after.keys():
+            if before.get(column) != after.get(column):
+                touched[column] = after["versionnumber"]
+
+    def changed_in(self, row_id: str, columns: Iterable[str], since: int) -> bool:
+        """Whether one of *columns* changed after version *since*, or the row did not exist then."""
+        touched = self.touched.get(row_id)
+        return touched is None or any(touched.get(column, 0) > since for column in (CREATED, *columns))
 
     def _place(self, row_id: str, before: Row | None, after: Row | None) -> None:
         for column, index in self._indexes.items():
@@ -115,7 +135,10 @@ class Store:
         self._undo = None
 
     def rollback(self) -> None:
-        for row_id, before in (self._undo or {}).items():
+        for row_id, (before, touched) in (self._undo or {}).items():
+            self.touched.pop(row_id, None)
+            if touched is not None:
+                self.touched[row_id] = touched
             after = self.rows.get(row_id)
             if after is not before:
                 self._place(row_id, after, before)

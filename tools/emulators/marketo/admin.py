@@ -13,6 +13,8 @@ from typing import Any
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request, Response
 
+from tools.emulators.faults import FaultPlan, PlanError, administer
+
 from .activities import NAMES
 from .catalogue import Field
 from .clock import iso
@@ -31,10 +33,21 @@ def respond(state: MarketoState, request: Request) -> Response:
     if name.startswith("GET /admin/rows/"):
         return rows(state, request.path.rpartition("/")[2])
     if name not in ACTIONS:
-        return answered({"error": f"no {name}", "known": [*ACTIONS, "GET /admin/rows/<object>"]}, 404)
+        known = [*ACTIONS, "GET /admin/rows/<object>", "GET, POST, DELETE /admin/faults"]
+        return answered({"error": f"no {name}", "known": known}, 404)
     try:
         return answered(ACTIONS[name](state, request))
     except (ApiError, KeyError, ValueError, TypeError, AttributeError, HTTPException) as error:
+        return answered({"error": f"{type(error).__name__}: {error}"}, 400)
+
+
+def faults(plan: FaultPlan, request: Request) -> Response:
+    """`POST {seed, rules: [{fault, rate, times, after, on, …}]}`, `GET`, `DELETE`: the plan and how often it struck."""
+    if request.method not in ("GET", "POST", "DELETE"):
+        return answered({"error": f"no {request.method} /admin/faults"}, 404)
+    try:
+        return answered(administer(plan, request.method, request.json if request.method == "POST" else None))
+    except (PlanError, HTTPException) as error:
         return answered({"error": f"{type(error).__name__}: {error}"}, 400)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 
@@ -12,6 +13,7 @@ class Clock:
     def __init__(self, start: str | None = None, *, frozen: bool = False) -> None:
         self._frozen_at: float | None = time.time() if frozen else None
         self._offset = 0.0
+        self.moved: Callable[[], None] = lambda: None  # told after each shift
         if start is not None:
             self.set(start)
 
@@ -20,15 +22,18 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self._offset += seconds
+        self.moved()
 
     def set(self, instant: str) -> None:
         self._offset += parse(instant) - self.now()
+        self.moved()
 
     def freeze(self, frozen: bool) -> None:
         """Stop or restart the flow of time without a jump."""
         now = self.now()
         self._frozen_at = time.time() if frozen else None
         self._offset += now - self.now()
+        self.moved()
 
     @property
     def frozen(self) -> bool:

@@ -71,6 +71,14 @@ class Identity:
             raise ApiError("602", "Access token expired")
         return token.client
 
+    def drop(self, text: str | None) -> None:
+        """A token that died before its time: 601 from now on, and whoever asks gets a new one."""
+        token = self._tokens.get(text or "")
+        if token is not None:
+            token.reported = True
+            if self._current.get(token.client.id) is token:
+                del self._current[token.client.id]
+
     def allows(self, client: Client, permissions: tuple[str, ...]) -> bool:
         """Whether the client has one of *permissions*; a client that no switch restricts has them all."""
         granted = self.switches.permissions.get(client.id)

@@ -12,7 +12,11 @@ WINDOW = 20
 
 @dataclass(slots=True)
 class Entry:
-    """One call. *time* is the emulator's clock; *query* never shows a token."""
+    """One call. *time* is the emulator's clock at its arrival, *end* when Marketo was through with it.
+
+    *in_flight* counts this call and those it met. *executed*: its work was done (at *executed_at*), whatever the
+    caller was told; *late* marks a write put off beyond its call. *fault* is what struck it; *query* shows no token.
+    """
 
     sequence: int
     time: float
@@ -23,20 +27,26 @@ class Entry:
     kind: str = "refused"
     client: str = ""
     user: str = ""
-    status: int = 200
+    status: int = 0  # 0: no answer
     codes: list[str] = field(default_factory=list)
     records: int = 0
     filter_values: int = 0
     statuses: dict[str, int] = field(default_factory=dict)
     in_flight: int = 0
     token_in_url: bool = False
+    end: float | None = None
+    executed: bool = False
+    executed_at: float | None = None
+    late: bool = False
+    fault: str = ""
 
     def outcome(self, answer: dict[str, Any]) -> None:
-        """Takes codes and record statuses from an answer."""
+        """Adds the codes of an answer, and takes its record statuses if it has any."""
         items = [each for each in answer.get("result", ()) if isinstance(each, dict) and "status" in each]
         reasons = [reason for each in items for reason in each.get("reasons", ())]
-        self.statuses = dict(Counter(each["status"] for each in items))
-        self.codes = sorted({each["code"] for each in [*answer.get("errors", ()), *reasons]})
+        if items:
+            self.statuses = dict(Counter(each["status"] for each in items))
+        self.codes = sorted({*self.codes, *(each["code"] for each in [*answer.get("errors", ()), *reasons])})
 
 
 class Journal:

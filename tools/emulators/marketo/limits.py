@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 from .clock import Clock
@@ -66,12 +66,19 @@ class Gate:
         self._recent: deque[float] = deque()
 
     def enter(self, user: str) -> None:
-        refusal = self._refusal()
-        if refusal is None or self.switches.refused_calls_count:  # U15
-            self.usage.calls[self.usage.today()][user] += 1
-        if refusal:
-            raise refusal
+        if refusal := self._refusal():
+            self.refuse(user, refusal)
+        self.usage.calls[self.usage.today()][user] += 1
         self._recent.append(self.clock.now())
+        self.in_flight += 1
+
+    def refuse(self, user: str, refusal: ApiError) -> NoReturn:
+        if self.switches.refused_calls_count:  # U15
+            self.usage.calls[self.usage.today()][user] += 1
+        raise refusal
+
+    def hold(self) -> None:
+        """Another slot for work that outlives its call; `leave` frees it."""
         self.in_flight += 1
 
     def leave(self) -> None:

@@ -13,6 +13,7 @@ from .database import Database
 from .errors import ApiError, crm_enabled
 from .identity import Client, Identity
 from .journal import Journal
+from .late import LateWrites
 from .limits import Gate, Usage
 from .switches import Switches
 from .table import Row
@@ -47,6 +48,8 @@ class MarketoState:
         self.usage = Usage(self.clock, self.switches)
         self.gate = Gate(self.clock, self.switches, self.usage)
         self.journal = Journal()
+        self.late = LateWrites(self.clock, self.lock)
+        self.clock.moved = self.late.settle
 
     def now(self) -> float:
         return self.clock.now()

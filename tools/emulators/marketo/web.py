@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import gzip
-import html
 import itertools
 import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode
 
 from werkzeug.wrappers import Request, Response
 
-from . import admin
+from tools.emulators import wire
+from tools.emulators.faults import Facts, FaultPlan, Strike
+
+from . import admin, faults
 from .endpoints import Call, Endpoint, route
 from .errors import ApiError, IdentityError, PageError
 from .identity import Client
@@ -31,14 +34,31 @@ MIN_GZIP = 1_024
 ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 SECRETS = ("access_token", "client_secret")
+TOKEN_PATH = "/identity/oauth/token"  # noqa: S105 - a path
 UNCOUNTED = frozenset({"605"})  # 601 and 602 never come as far as the count
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request on its way: to which subscription, noted in which journal entry, and struck by what."""
+
+    state: MarketoState
+    request: Request
+    body: bytes
+    entry: Entry
+    strike: Strike | None
+
+
 class MarketoApp:
-    """Translates between HTTP and a `MarketoState`, which can be replaced while it serves."""
+    """Translates between HTTP and a `MarketoState`, which can be replaced while it serves.
+
+    *sleep* is how a slow answer waits: a frozen clock is moved instead, and a test may put in its own.
+    """
 
     def __init__(self, state: MarketoState) -> None:
         self.state = state
+        self.faults = FaultPlan(faults.CATALOGUE, faults.KINDS)
+        self.sleep: Callable[[float], None] = lambda seconds: wire.wait(self.state.clock, seconds)
         self._request_numbers = itertools.count(0x1000)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -46,64 +66,90 @@ class MarketoApp:
         return self._response(request)(environ, start_response)
 
     def _response(self, request: Request) -> Response:
+        if request.path == "/admin/faults":
+            return admin.faults(self.faults, request)
         if request.path.startswith("/admin/"):
             return admin.respond(self.state, request)
-        state, body = self.state, request.get_data()
+        exchange = self._opened(self.state, request)
+        entry, strike = exchange.entry, exchange.strike
+        try:
+            response = wire.conveyed(strike, lambda: self._service(exchange))
+            if strike is not None and strike.fault == "lost":
+                raise wire.reset()
+            entry.status = response.status_code
+            return response
+        finally:
+            entry.end = exchange.state.now()
+
+    def _opened(self, state: MarketoState, request: Request) -> Exchange:
+        """Noted, and perhaps struck, before it is known whether the call is allowed at all."""
+        body = request.get_data()
+        state.late.settle()
         with state.lock:
             entry = state.journal.open(state.now(), request.method, request.path)
-        entry.query, entry.token_in_url = safe_query(request)
+            entry.query, entry.token_in_url = safe_query(request)
+            entry.kind, entry.endpoint = known(request) or (entry.kind, entry.endpoint)
+            entry.in_flight = 0 if entry.kind == "identity" else state.gate.in_flight + 1
+            strike = self.faults.strike(Facts(entry.kind, entry.path, entry.method))
+        entry.fault = strike.fault if strike else ""
+        return Exchange(state, request, body, entry, strike)
+
+    def _service(self, exchange: Exchange) -> Response:
         try:
-            return self._service(state, request, body, entry)
+            check_size(exchange)
+            if exchange.request.path == TOKEN_PATH:
+                return self._identity(exchange)
+            if exchange.request.path.startswith("/rest/"):
+                return self._rest(exchange)
         except PageError as error:
-            entry.status = error.status
-            return html_page(error)
+            return wire.page(error.status)
+        return wire.page(403)
 
-    def _service(self, state: MarketoState, request: Request, body: bytes, entry: Entry) -> Response:
-        check_size(request, body)
-        if request.path == "/identity/oauth/token":
-            return self._identity(state, request, body, entry)
-        if request.path.startswith("/rest/"):
-            return self._rest(state, request, body, entry)
-        raise PageError(403, "Forbidden")
-
-    def _identity(self, state: MarketoState, request: Request, body: bytes, entry: Entry) -> Response:
+    def _identity(self, exchange: Exchange) -> Response:
         """Never counted, never limited (marketo.md §1.2)."""
-        entry.endpoint, entry.kind = "identity", "identity"
-        asked = {**request.args, **(form(body) if request.mimetype == FORM else {})}
+        state, request, entry = exchange.state, exchange.request, exchange.entry
+        asked = {**request.args, **(form(exchange.body) if request.mimetype == FORM else {})}
         entry.client = asked.get("client_id", "")
-        time.sleep(state.switches.delay("identity"))
+        self._wait(exchange)
         try:
             with state.lock:
                 granted = state.identity.grant(asked.get("grant_type"), entry.client, asked.get("client_secret"))
         except IdentityError as error:
-            entry.status = 401
             return refused(error)
+        entry.executed, entry.executed_at = True, state.now()
         return json_response(request, granted, headers=NO_STORE)
 
-    def _rest(self, state: MarketoState, request: Request, body: bytes, entry: Entry) -> Response:
+    def _wait(self, exchange: Exchange) -> None:
+        time.sleep(exchange.state.switches.delay(exchange.entry.kind))
+        if exchange.strike is not None and exchange.strike.fault == "slow":
+            self.sleep(exchange.strike["seconds"])
+
+    def _rest(self, exchange: Exchange) -> Response:
         """HTTP 200 whatever happens; the envelope tells (marketo.md §3.0)."""
+        state = exchange.state
         try:
-            answer = {"success": True} | self._called(state, request, body, entry)
+            answer = {"success": True} | self._called(exchange)
         except ApiError as error:
             answer = failure(error)
             with state.lock:
                 state.usage.errors[state.usage.today()][error.code] += 1
-        entry.outcome(answer)
-        return json_response(request, {"requestId": self._request_id(state)} | answer)
+        exchange.entry.outcome(answer)
+        return json_response(exchange.request, {"requestId": self._request_id(state)} | answer)
 
-    def _called(self, state: MarketoState, request: Request, body: bytes, entry: Entry) -> dict[str, Any]:
+    def _called(self, exchange: Exchange) -> dict[str, Any]:
         """Who calls, what is called, is there room: in that order. Then the work itself."""
-        method = effective_method(request)
+        state, request, entry = exchange.state, exchange.request, exchange.entry
         with state.lock:
-            client = state.identity.check(bearer(state, request))
+            token = bearer(state, request)
+            client = state.identity.check(token)
             entry.client, entry.user = client.id, client.user
-            endpoint, parts = self._routed(state, client, method, request.path)
-            entry.endpoint, entry.kind = endpoint.title, endpoint.kind
+            endpoint, parts = self._routed(state, client, effective_method(request), request.path)
             entry.in_flight = state.gate.in_flight + 1
+            faults.refuse(state, exchange.strike, client.user, token)
             state.gate.enter(client.user)
         try:
-            time.sleep(state.switches.delay(endpoint.kind))
-            return self._answered(state, endpoint, Call({}, {}, parts), request, body, entry)
+            self._wait(exchange)
+            return self._answered(exchange, endpoint, Call({}, {}, parts))
         finally:
             with state.lock:
                 state.gate.leave()
@@ -120,15 +166,8 @@ class MarketoApp:
             raise
         return endpoint, parts
 
-    def _answered(
-        self,
-        state: MarketoState,
-        endpoint: Endpoint,
-        call: Call,
-        request: Request,
-        body: bytes,
-        entry: Entry,
-    ) -> dict[str, Any]:
+    def _answered(self, exchange: Exchange, endpoint: Endpoint, call: Call) -> dict[str, Any]:
+        state, request, body, entry = exchange.state, exchange.request, exchange.body, exchange.entry
         if endpoint.takes_json:
             require_content_type(request, "application/json")
             call.body = json_object(body)
@@ -136,11 +175,22 @@ class MarketoApp:
             call.params = parameters(request, body)
         entry.records, entry.filter_values = sizes(call)
         with state.lock:
-            return endpoint.answer(state, call)
+            return faults.performed(state, exchange.strike, endpoint, call, entry)
 
     def _request_id(self, state: MarketoState) -> str:
         """`hex#hex`, the second part the time in milliseconds (marketo.md §1.5)."""
         return f"{next(self._request_numbers):x}#{int(state.now() * 1000):x}"
+
+
+def known(request: Request) -> tuple[str, str] | None:
+    """Kind and title of what is called, if there is such a thing."""
+    if request.path == TOKEN_PATH:
+        return "identity", "identity"
+    try:
+        endpoint, _ = route(effective_method(request), request.path)
+    except ApiError:
+        return None
+    return endpoint.kind, endpoint.title
 
 
 def effective_method(request: Request) -> str:
@@ -210,9 +260,11 @@ def safe_query(request: Request) -> tuple[str, bool]:
     return urlencode(shown, safe=",…"), "access_token" in request.args
 
 
-def check_size(request: Request, body: bytes) -> None:
+def check_size(exchange: Exchange) -> None:
     """413 and 414 come from the gateway, as pages (marketo.md §2)."""
-    if len(body) > MAX_BODY:
+    request = exchange.request
+    faults.refuse_page(exchange.strike)
+    if len(exchange.body) > MAX_BODY:
         raise PageError(413, "Request Entity Too Large")
     if len(request.environ.get("REQUEST_URI", "") or request.full_path) > MAX_URI:
         raise PageError(414, "Request-URI Too Large")
@@ -235,13 +287,6 @@ def refused(error: IdentityError) -> Response:
 def header_text(text: str) -> str:
     """A client id is echoed; it must not be able to break the header."""
     return "".join(each for each in text if each.isprintable() and each.isascii())
-
-
-def html_page(error: PageError) -> Response:
-    title = html.escape(f"{error.status} {error.reason}")
-    page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n"
-    page += "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-    return Response(page, error.status, {"Server": "nginx"}, content_type="text/html")
 
 
 def json_response(
