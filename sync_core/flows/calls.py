@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sync_core.errors import SplitBatch, SyncError
+from sync_core.errors import SplitBatch, SyncError, Unavailable
 from sync_core.flows.cases import Case
 from sync_core.flows.world import World
 from sync_core.model import Answer, MarketoObject, Verdict
@@ -57,6 +57,9 @@ class Calls:
             answers = write(kind, [record for _, record in batch], until=self.deadline)
         except SplitBatch as error:
             _mark(batch, unanswered=error.unanswered)
+            if len(batch) == 1 and error.unanswered:  # no record is too big to be answered in time: it is the service
+                batch[0][0].trouble = Unavailable(str(error), unanswered=True)
+                return []
             if len(batch) == 1:
                 return [(*batch[0], Answer("skipped", error.code, error.message))]
             half = len(batch) // 2

@@ -79,6 +79,16 @@ class OpportunityCase(Case):
         return self.alive and (self.posted or bool(self.row.fields))
 
 
+    def unspent(self, lost: set[str]) -> int:
+        """Removals that were reserved and will be tried, and reserved, again (design.md §2.7)."""
+        kind, number = self.reserved
+        if self.trouble is not None or self.id in lost:
+            return number
+        if kind == "roles":
+            return sum(role.key in self.roles for role in self.plan.losses)
+        return number if self.waits else 0
+
+
 @dataclass(slots=True)
 class Outcome:
     """What one delivery did, and what has to be put back: (work, seconds until it is visible)."""

@@ -266,8 +266,8 @@ class _Delivery:
         """Ids with a write sent since their last ledger write go back forced, the others as they were (§2.4)."""
         mine = [case for case in self.cases.values() if case.unfinished(lost)]
         for what in ("roles", "opportunities"):
-            unwritten = (c.reserved for c in mine if c.trouble is not None or c.id in lost)
-            if number := sum(count for kind, count in unwritten if kind == what):
+            unspent = (case.unspent(lost) for case in self.cases.values() if case.reserved[0] == what)
+            if number := sum(unspent):
                 release(self.world, what, number)
         companies = self.companies.unfinished(self.work.accounts)
         users = self.sales_persons.unfinished(self.work.users)
