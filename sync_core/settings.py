@@ -67,6 +67,7 @@ class Settings:
             )
         if not _NCRONTAB.fullmatch(str(values.get("sync_schedule", DEFAULT_SCHEDULE))):
             problems.append("SYNC_SCHEDULE must have six fields, such as 0 */5 * * * *")
+        problems.append(_bad_connection(str(values.get("storage_connection", ""))))
         problems = [text for text in problems if text]
         if missing:
             problems.insert(0, f"missing settings: {', '.join(missing)}")
@@ -124,6 +125,13 @@ def _number(name: str, text: str, problems: list[str]) -> int:
         problems.append(f"{_environment(name)} must be a whole number above 0")
         return 1
     return int(text)
+
+
+def _bad_connection(text: str) -> str:
+    """What is wrong with a connection string: plain HTTP to another machine shows its signatures to everybody."""
+    hosts = {urlsplit(url).hostname for url in re.findall(r"Endpoint=(http://[^;]*)", text, re.IGNORECASE)}
+    plain = re.search(r"DefaultEndpointsProtocol=http(;|$)", text, re.IGNORECASE) and "endpoint=" not in text.lower()
+    return f"{STORAGE} must use https://" if plain or hosts - _LOOPBACK else ""
 
 
 def _bad_url(name: str, url: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import random as chance
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +19,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 from urllib3.util import parse_url
 
-from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport, readable
+from sync_core.adapters.transport import Again, Anonymous, Bearer, Memo, Reply, Transport
 from sync_core.errors import ConfigurationError, DeltaLinkExpired, NotTracked, SyncError, Unavailable
 from sync_core.model import ChangePage, Connection, ConnectionRole, Row
 from sync_core.ports import Clock, FanOut
@@ -25,6 +27,8 @@ from sync_core.settings import Settings
 
 READ_TIMEOUT = 120.0
 """Seconds, as Microsoft's own sample client waits (dataverse.md §5)."""
+
+SIGN_IN_TIMEOUT = 30.0
 
 CHUNK = 200
 """Ids per request: a URL may have 32,768 characters, and some requests name the ids twice (dataverse.md §4)."""
@@ -89,6 +93,9 @@ _CHOICES = {
 """Attribute type → metadata type that has the options."""
 
 
+for name in ("msal", "azure.identity"):  # below, they write whole answers, which may repeat what we sent
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+
 # --- tokens ---------------------------------------------------------------------------------------------------
 
 
@@ -141,12 +148,21 @@ class AppRegistration:
             authority=f"{host}/{self._settings.dataverse_tenant_id}",
             # Instance discovery asks the public cloud about the authority; others it does not know.
             instance_discovery=None if urlsplit(host).hostname == PUBLIC_CLOUD else False,
-            timeout=30,
+            http_client=_session(),
         )
 
     def _credential(self) -> str | dict[str, str]:
         certificate = self._settings.dataverse_client_certificate
         return certificate_credential(certificate) if certificate else self._settings.dataverse_client_secret
+
+
+def _session() -> requests.Session:
+    """For msal: a redirect would take the secret to another host, so it is an error; no `.netrc`, no endless wait."""
+    session = requests.Session()
+    session.max_redirects = 0
+    session.auth = Anonymous()
+    session.request = partial(session.request, timeout=SIGN_IN_TIMEOUT)  # type: ignore[method-assign]  # msal's way
+    return session
 
 
 class ManagedIdentity:
@@ -477,7 +493,7 @@ class DataverseClient:
             return NotTracked(_untracked(table))
         if 400 <= reply.status < 500 and code in _BY_CODE:
             return ConfigurationError(_BY_CODE[code](message, table))
-        return self._transport.refuse(reply, f"{table} {code} {message}" if code else "check DATAVERSE_URL")
+        return self._transport.refuse(reply, f"{table} {code}" if code else "check DATAVERSE_URL")
 
 
 _SAFE = "(),'=$:/"
@@ -608,7 +624,8 @@ def _error_of(reply: Reply) -> tuple[str, str]:
     error = body.get("error") if isinstance(body, dict) else None
     if not isinstance(error, dict):
         return "", ""
-    return str(error.get("code", "")).lower(), str(error.get("message", ""))
+    code = str(error.get("code", "")).lower()
+    return code if re.fullmatch(r"0x[0-9a-f]{1,8}", code) else "", str(error.get("message", ""))
 
 
 def _expired(reply: Reply, code: str, message: str) -> bool:
@@ -646,8 +663,8 @@ def _no_column(column: str, table: str) -> str:
 
 
 def _unknown_column(message: str, table: str) -> str:
-    name = re.search(r"property named '([^']+)'", message)
-    return _no_column(name[1], table) if name else f"Dataverse does not understand the query: {readable(message)}"
+    name = re.search(r"property named '(\w{1,100})'", message)
+    return _no_column(name[1], table) if name else f"Dataverse does not understand our query of {table}"
 
 
 _UNTRACKED = ("0x80072491", "0x80072492")

@@ -341,7 +341,9 @@ def _errors(envelope: _Envelope) -> list[tuple[str, str]]:
 
 def _pairs(found: object) -> list[tuple[str, str]]:
     entries = found if isinstance(found, list) else []
-    return [(str(entry.get("code", "")), str(entry.get("message", ""))) for entry in entries if isinstance(entry, dict)]
+    return [
+        (str(entry.get("code", ""))[:8], str(entry.get("message", ""))) for entry in entries if isinstance(entry, dict)
+    ]
 
 
 def _items(envelope: _Envelope) -> list[_Item]:

@@ -16,6 +16,7 @@ from azure.storage.queue import LinearRetry, QueueServiceClient
 from requests.adapters import HTTPAdapter
 
 from sync_core.adapters.tables import TableDocuments, TableLedger, TableMap
+from sync_core.adapters.transport import Anonymous
 from sync_core.adapters.work_queue import StorageQueue
 from sync_core.errors import ConfigurationError
 from sync_core.ports import Clock, FanOut
@@ -99,6 +100,7 @@ _QUEUE_RETRIES: dict[str, Any] = {"retry_policy": LinearRetry(backoff=1, retry_t
 def _transport() -> RequestsTransport:
     """Connections for all threads: beyond the SDK's ten, each would be opened anew, with a warning."""
     session = requests.Session()
+    session.auth = Anonymous()  # no `.netrc` entry in the place of the SDK's signature
     session.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))
     session.mount("http://", HTTPAdapter(pool_maxsize=CONNECTIONS))
     return RequestsTransport(session=session, connection_timeout=CONNECT_S, read_timeout=READ_S)

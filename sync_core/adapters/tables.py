@@ -65,7 +65,7 @@ def storage_answers(role: str) -> Iterator[None]:
     try:
         yield
     except AzureError as error:
-        raise _translated(error, role) from error
+        raise _translated(error, role) from None  # the SDK's text may hold a signature or a page that repeats one
 
 
 def _translated(error: AzureError, role: str) -> Exception:
@@ -80,7 +80,11 @@ def _translated(error: AzureError, role: str) -> Exception:
     if silent or status in BUSY or code.endswith(("BeingDeleted", "TableNotFound", "QueueNotFound")):
         detail = " ".join(filter(None, (type(error).__name__, str(status or ""), code)))
         return Unavailable(f"the storage account of {STORAGE} gives no answer ({detail}); locally: is Azurite running?")
-    return error
+    return StorageError(f"storage answered {type(error).__name__} {status} {code}")
+
+
+class StorageError(Exception):
+    """What we have no answer to: the host tries again, and after some tries the message is poison (design.md §6)."""
 
 
 def error_code(error: AzureError) -> str:

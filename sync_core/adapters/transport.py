@@ -58,8 +58,12 @@ STATUS_ERRORS: Mapping[int, type[SyncError]] = {
 }
 """HTTP status → our error where the body says nothing better; dataverse.md §8, marketo.md §4.1."""
 
-_EMAIL = re.compile(r"\S+@\S+")
 _CHUNK = 1 << 16
+ERROR_BYTES = 1 << 16
+"""Of an error's body: codes and texts stand at its beginning."""
+
+LARGEST = 1 << 26
+"""Bytes of a good answer: 200 rows with the longest texts Dataverse allows stay far below."""
 
 
 def status_error(status: int) -> type[SyncError]:
@@ -119,7 +123,8 @@ class Reply:
 
     @property
     def request_id(self) -> str:
-        return self.headers.get("x-ms-service-request-id", self.headers.get("REQ_ID", ""))
+        found = self.headers.get("x-ms-service-request-id", self.headers.get("REQ_ID", ""))
+        return found if re.fullmatch(r"[\w.#-]{1,64}", found) else ""
 
 
 class Transport:
@@ -171,11 +176,18 @@ class Transport:
             raise ConfigurationError(f"REQUESTS_CA_BUNDLE can't be used: {error}") from None
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
-        chunks = []
+        """The whole body of a good answer; of any other its beginning, which is all that is looked at."""
+        chunks: list[bytes] = []
+        size, most = 0, LARGEST if response.ok else ERROR_BYTES
         for chunk in response.iter_content(_CHUNK):
             chunks.append(chunk)
+            size += len(chunk)
             if self._clock.monotonic() > deadline:
                 raise requests.ReadTimeout
+            if size >= most and not response.ok:
+                break
+            if size > most:
+                raise requests.exceptions.ContentDecodingError(f"the answer is longer than {most} bytes")
         return b"".join(chunks)
 
     def ask(
@@ -206,7 +218,7 @@ class Transport:
 
     def _text(self, reply: Reply, detail: str) -> str:
         request = f", request {reply.request_id}" if reply.request_id else ""
-        return f"{self._service} answered HTTP {reply.status}{request}{': ' if detail else ''}{readable(detail)}"
+        return f"{self._service} answered HTTP {reply.status}{request}{': ' if detail else ''}{detail}"
 
     def repeat(self, attempt: Callable[[], T], *, seconds: float = TOTAL_SECONDS) -> T:
         """*attempt* until it raises no `Again`; then its result, or the last error itself.
@@ -281,11 +293,6 @@ def retry_after(reply: Reply, now: datetime) -> float | None:
         return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
     except (ValueError, TypeError):
         return None
-
-
-def readable(text: str, limit: int = 200) -> str:
-    """*text* of a service for a log line: one line, no addresses, cut."""
-    return _EMAIL.sub("…", " ".join(text.split()))[:limit]
 
 
 class Memo(Generic[T]):

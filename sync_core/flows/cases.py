@@ -78,7 +78,6 @@ class OpportunityCase(Case):
         """Marketo has the opportunity, so roles can be posted to it."""
         return self.alive and (self.posted or bool(self.row.fields))
 
-
     def unspent(self, lost: set[str]) -> int:
         """Removals that were reserved and will be tried, and reserved, again (design.md §2.7)."""
         kind, number = self.reserved

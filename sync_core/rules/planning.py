@@ -89,8 +89,9 @@ def retry_delay(attempts: int) -> int:
 
 def refusal(answer: Answer) -> str:
     """A refused record's reason as it is stored: code and field, never Marketo's text, which quotes the value."""
-    field = re.match(r"[^'\"]*\b[Ff]ield '(\w+)'", answer.message)  # what stands first in quotes; a value comes later
-    return f"{answer.code}: {REFUSALS.get(answer.code, 'refused by Marketo')}" + (f" ({field[1]})" if field else "")
+    field = re.match(r"[^'\"]*\b[Ff]ield '(\w{1,100})'", answer.message)  # first in quotes; a value comes later
+    code = answer.code[:8]
+    return f"{code}: {REFUSALS.get(code, 'refused by Marketo')}" + (f" ({field[1]})" if field else "")
 
 
 REFUSALS = {  # marketo.md §4.3

@@ -118,12 +118,29 @@ REMEDIES: Mapping[str, str] = {
 }
 """What a person has to do about a code, in words."""
 
+WORDS: Mapping[str, str] = {
+    "500": "Marketo had an internal error",
+    "502": "Marketo's gateway timed out",
+    "601": "the access token was not accepted",
+    "602": "the access token had expired",
+    "604": "the request timed out",
+    "606": "the rate limit was reached",
+    "607": "the daily quota is used up",
+    "608": "the API is not available for a while",
+    "611": "a system error",
+    "614": "the subscription can't be reached",
+    "615": "too many calls at once",
+    "713": "a passing error",
+    "718": "a sales person is missing",
+    "719": "a lock was not released in time",
+    "1003": "a value or a parameter was not accepted",
+}
+"""What a code says, where there is nothing for a person to do."""
+
 _WRITTEN = {"created", "updated", "deleted"}
 _TIME_OUT = {"500", "502", "604"}  # nobody may have waited for the end of what was begun
 _REQUEST = re.compile(r"Invalid (filterType|dedupeBy|deleteBy|action|lookupField)|not specified", re.IGNORECASE)
-_VALUE = re.compile(r"\b(value )'.*?'(\. Required of type '[^']*'\.?)?$", re.IGNORECASE)
-_UNCLEAR = re.compile(r"\b(value )'.*", re.IGNORECASE)
-_EMAIL = re.compile(r"\S+@\S+")
+_FIELD = re.compile(r"[^'\"“”]*\b[Ff]ield '(\w{1,100})'")  # what stands first in quotes; a value comes later
 
 
 def meaning(code: str) -> Meaning:
@@ -148,8 +165,8 @@ def verdict(answer: Answer, *, removal: bool, kind: MarketoObject) -> Verdict:
 def reason(reasons: Sequence[tuple[str, str]]) -> tuple[str, str]:
     """The (code, text) that decides about a record with several reasons: what waiting can't cure comes first."""
     ranked = sorted(reasons, key=lambda found: meaning(found[0]) is not Meaning.RECORD)
-    code, text = ranked[0] if ranked else ("", "no reason given")
-    return code, readable(text)
+    code, text = ranked[0] if ranked else ("", "")
+    return code, field_of(text)
 
 
 def failure(errors: Sequence[tuple[str, str]], *, write: bool, seconds_to_reset: float) -> SyncError:
@@ -163,13 +180,13 @@ def _gravity(error: SyncError) -> int:
 
 def _error(code: str, text: str, write: bool, seconds_to_reset: float) -> SyncError:
     kind = ERRORS[over_all(code, text, write=write)]
-    told = f"{code} {readable(text)}"
+    told = in_words(code, text)
     if kind is ConfigurationError:
         return ConfigurationError(f"Marketo: {told}: {REMEDIES.get(code, 'a fault of the mapping or of this program')}")
     if kind is QuotaExhausted:
         return QuotaExhausted(f"Marketo: {told}", delay=seconds_to_reset)
     if kind is SplitBatch:
-        return SplitBatch(code, readable(text), unanswered=code in _TIME_OUT)
+        return SplitBatch(code, field_of(text) or WORDS.get(code, ""), unanswered=code in _TIME_OUT)
     if kind is Unavailable:
         return Unavailable(f"Marketo: {told}", unanswered=code in _TIME_OUT)
     return Throttled(f"Marketo: {told}", delay=20.0)
@@ -198,10 +215,15 @@ def all_refused(answers: Sequence[Answer]) -> str:
     return code if code == "1006" or meaning(code) is Meaning.SETTING else ""
 
 
-def readable(text: str) -> str:
-    """Marketo's text without the field values and addresses it quotes (marketo.md §4.3), one line, cut."""
-    line = " ".join(text.split())
-    shown = _VALUE.sub(r"\1'…'\2", line)
-    if shown == line:
-        shown = _UNCLEAR.sub(r"\1'…'", line)
-    return _EMAIL.sub("…", shown)[:200]
+def in_words(code: str, text: str) -> str:
+    """A code in our own words, with the field that Marketo's text names. Nothing else of the text: it may quote a
+    value, a person or a token, in ways that no pattern foresees (marketo.md §4.3).
+    """
+    parts = (code, WORDS.get(code, "" if code in REMEDIES else "an answer we have no words for"), field_of(text))
+    return ", ".join(part for part in (" ".join(filter(None, parts[:2])), parts[2]) if part)
+
+
+def field_of(text: str) -> str:
+    """`field 'x'` if *text* begins with naming one, else nothing."""
+    found = _FIELD.match(text)
+    return f"field '{found[1]}'" if found else ""

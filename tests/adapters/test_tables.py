@@ -26,7 +26,7 @@ from azure.data.tables import TableClient, TableServiceClient
 from sync_core.adapters import tables
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import Storage, open_storage
-from sync_core.adapters.tables import TableDocuments, TableLedger, TableMap, storage_answers
+from sync_core.adapters.tables import StorageError, TableDocuments, TableLedger, TableMap, storage_answers
 from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.model import LedgerRow, State
 from sync_core.ports import FanOut
@@ -318,9 +318,14 @@ def test_an_identity_without_a_token_is_a_setting() -> None:
         raise ClientAuthenticationError("no managed identity endpoint found")
 
 
-def test_what_we_do_not_know_stays_what_it_is() -> None:
-    with pytest.raises(HttpResponseError), storage_answers("role"):
+def test_what_we_do_not_know_is_raised_without_the_answers_text() -> None:
+    with (
+        pytest.raises(StorageError, match="^storage answered HttpResponseError 400") as caught,
+        storage_answers("role"),
+    ):
         raise answered(400)
+    assert "the body of an answer" not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 def answered(status: int | None) -> HttpResponseError:

@@ -6,7 +6,7 @@ import pytest
 
 from sync_core.errors import ConfigurationError, QuotaExhausted, SplitBatch, Throttled, Unavailable
 from sync_core.model import Answer, MarketoObject, Verdict
-from sync_core.rules.verdicts import all_refused, failure, readable, reason, verdict
+from sync_core.rules.verdicts import CODES, WORDS, Meaning, all_refused, failure, in_words, reason, verdict
 
 WAIT = {"500", "502", "608", "614", "713", "719"}
 THROTTLED = {"606", "615"}
@@ -120,8 +120,8 @@ def test_an_unknown_1xxx_parks_the_record_and_anything_else_unknown_waits() -> N
 
 
 def test_what_waiting_cannot_cure_decides_among_several_reasons() -> None:
-    assert reason([("1004", "Lead not found"), ("1003", "bad")]) == ("1003", "bad")
-    assert reason([]) == ("", "no reason given")
+    assert reason([("1004", "Lead not found"), ("1003", "Field 'a' is bad")]) == ("1003", "field 'a'")
+    assert reason([]) == ("", "")
 
 
 def test_one_code_at_every_record_is_systemic_only_for_settings_and_unknown_fields() -> None:
@@ -137,14 +137,19 @@ def test_one_code_at_every_record_is_systemic_only_for_settings_and_unknown_fiel
     [
         (
             "Invalid value for field 'email' and value 'anna@example.test'",
-            "Invalid value for field 'email' and value '…'",
+            "1003 a value or a parameter was not accepted, field 'email'",
         ),
-        ("Invalid value 'O'Brien'. Required of type 'int'", "Invalid value '…'. Required of type 'int'"),
-        ("Invalid value 'Anna' of a person", "Invalid value '…'"),
-        ("no person anna@example.test here", "no person … here"),
-        ("Field 'crm__c' not found", "Field 'crm__c' not found"),
-        ("two\nlines", "two lines"),
+        ("Invalid value 'O'Brien'. Required of type 'int'", "1003 a value or a parameter was not accepted"),
+        ("Invalid value 'x' for field 'y'", "1003 a value or a parameter was not accepted"),
+        ("no person anna@example.test here", "1003 a value or a parameter was not accepted"),
+        ("Field 'crm__c' not found", "1003 a value or a parameter was not accepted, field 'crm__c'"),
     ],
 )
-def test_texts_keep_the_field_and_lose_the_value(text: str, shown: str) -> None:
-    assert readable(text) == shown
+def test_texts_keep_the_field_and_lose_everything_else(text: str, shown: str) -> None:
+    assert in_words("1003", text) == shown
+
+
+def test_every_code_that_waits_has_words() -> None:
+    waiting = {code for code, found in CODES.items() if found not in (Meaning.SETTING, Meaning.RECORD, Meaning.EMPTY)}
+
+    assert {code for code in waiting if len(code) == 3} <= WORDS.keys()
