@@ -1,0 +1,79 @@
+"""The shared limiter between real processes, over real tables: what Marketo's own journal says about its promise."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sync_core.errors import Throttled
+from sync_core.settings import Settings
+from sync_core.wiring import build
+from tools.kills.hosts import PROCESSES
+from tools.kills.site import Site
+
+SHARE, AT_ONCE = 30, 5
+HAMMERS, THREADS = 4, 3
+CUT_THREADS = 2
+LATENCY_S = 0.4
+SECONDS = 24.0  # more than one window
+
+
+def hammer(environment: dict[str, str], seconds: float, threads: int) -> None:
+    """Ask Marketo as often as the limiter lets us, in *threads* threads."""
+    os.environ.update(environment)
+    target = build(Settings.from_env(os.environ)).world.target
+    end = time.monotonic() + seconds
+
+    def ask(_: int) -> None:
+        while time.monotonic() < end:
+            try:
+                target.leads("email", ["nobody@example.invalid"])
+            except Throttled:
+                time.sleep(0.1)
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(ask, range(threads)))
+
+
+@pytest.mark.timeout(180)
+def test_processes_together_keep_to_the_share_and_a_killed_one_gives_no_slot_away(tmp_path: Path) -> None:
+    limits = {"MARKETO_CALLS_PER_20S": str(SHARE), "MARKETO_CONCURRENCY": str(AT_ONCE)}
+    with Site(tmp_path, **limits) as site:
+        site.marketo.post("switches", {"latency": LATENCY_S})
+
+        killed = PROCESSES.Process(target=hammer, args=(site.environment, SECONDS, CUT_THREADS))
+        killed.start()
+        while site.marketo.get("calls")["max_in_flight"] < CUT_THREADS:
+            time.sleep(0.01)
+        killed.kill()
+        killed.join()
+        mark = site.marketo.get("journal")[-1]["sequence"]
+        document = site.world.documents.read("limiter", "marketo")
+        assert document is not None
+        assert len(document.value["slots"]) == CUT_THREADS, "it should have died with slots in hand"
+
+        hammers = [
+            PROCESSES.Process(target=hammer, args=(site.environment, 2 * SECONDS, THREADS)) for _ in range(HAMMERS)
+        ]
+        began = time.monotonic()
+        for each in hammers:
+            each.start()
+        time.sleep(SECONDS)
+        took = time.monotonic() - began
+        for each in hammers:
+            each.kill()
+            each.join()
+
+        calls = site.marketo.get("calls")
+        after = [c["in_flight"] for c in site.marketo.get(f"journal?since={mark}") if c["kind"] != "identity"]
+        figures = f"{calls['total']} calls in {took:.0f} s, {calls['max_in_window']} in 20 s, {max(after)} at once"
+        print(figures)  # noqa: T201 - the figures are worth reading
+        assert calls["max_in_window"] == SHARE
+        assert calls["max_in_flight"] <= AT_ONCE
+        assert max(after) == AT_ONCE - CUT_THREADS, "the dead one's slots are kept, the others are used"
+        assert calls["total"] > SHARE, "a second window should have been used as well"
+        assert calls["by_code"] == {}

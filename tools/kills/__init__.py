@@ -1,0 +1,1 @@
+"""Hosts that are killed at random moments, and whether Marketo is right afterwards."""
