@@ -1,9 +1,10 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench lint clean
+.PHONY: help setup demo test audit soak kills interleave sabotage bench lint clean
 SHELL := /bin/sh
 
 VENV := .venv
+SEEDS ?= 10000
 PYTHON := $(VENV)/bin/python
 
 # Microsoft's own runtime, to run our functions in. It declares Python 3.13 but is pure Python and runs on 3.11;
@@ -30,8 +31,23 @@ lint: setup ## ruff, mypy and the import rules
 	@$(PYTHON) -m mypy
 	@$(VENV)/bin/lint-imports
 
-test: lint ## lint, then every test
+test: lint audit ## lint and audit, then every test
 	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+
+audit: setup ## known vulnerabilities of what is installed, where the database can be reached
+	@$(PYTHON) -m tools.audit
+
+soak: setup ## random histories against the rules; how many: SEEDS=10000
+	@$(PYTHON) -m tests.simulation --seeds $(SEEDS)
+
+kills: setup ## kill the hosts 50 times and check the result
+	@$(PYTHON) -m tools.kills $(ARGS)
+
+interleave: setup ## every interleaving up to the full bound; takes long
+	@$(PYTHON) -m tests.interleavings --bound full $(ARGS)
+
+sabotage: setup ## break the code on purpose; each change must turn a test red
+	@$(PYTHON) -m tools.sabotage $(ARGS)
 
 bench: setup ## measure: calls, storage operations, CPU
 	@$(PYTHON) -m bench.layouts

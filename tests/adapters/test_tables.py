@@ -320,7 +320,7 @@ def test_an_identity_without_a_token_is_a_setting() -> None:
 
 def test_what_we_do_not_know_is_raised_without_the_answers_text() -> None:
     with (
-        pytest.raises(StorageError, match="^storage answered HttpResponseError 400") as caught,
+        pytest.raises(StorageError, match="storage answered HttpResponseError 400") as caught,
         storage_answers("role"),
     ):
         raise answered(400)
