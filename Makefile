@@ -17,7 +17,7 @@ WANTED := $(shell (cat requirements.txt requirements-dev.txt; echo '$(RUNTIME)')
 STAMP := $(VENV)/.installed-$(WANTED)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(STAMP) ## install everything into .venv and .azurite; quick when nothing changed
 	@$(PYTHON) -m tools.azurite install
