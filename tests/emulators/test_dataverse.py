@@ -1534,7 +1534,7 @@ def test_the_command_starts_serves_and_stops_cleanly(tmp_path: Path) -> None:
         "--load",
         str(tmp_path),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - our own program
     try:
         assert process.stdout is not None
         facts = json.loads(process.stdout.readline())

@@ -344,7 +344,7 @@ def test_sigterm_lets_the_running_invocation_finish_and_takes_no_further_message
     bench.send(sleep=2)
     bench.send()
     command = [sys.executable, "-m", "tools.local_host", "--app", str(APP), "--timer-now"]
-    with subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | bench.settings, stdout=subprocess.PIPE) as host:  # noqa: S603
+    with subprocess.Popen(command, cwd=REPOSITORY, env=os.environ | bench.settings, stdout=subprocess.PIPE) as host:  # noqa: S603 - our own program
         wait_for(lambda: bench.events("work"))
         host.send_signal(signal.SIGTERM)
         output, _ = host.communicate(timeout=30)

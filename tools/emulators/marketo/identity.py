@@ -19,7 +19,7 @@ class Client:
     """A custom service: its credentials and the API-only user it belongs to."""
 
     id: str = "33333333-3333-4333-8333-333333333333"
-    secret: str = "emulator-secret"  # noqa: S105
+    secret: str = "emulator-secret"  # noqa: S105 - no secret
     user: str = "api-user@example.test"
 
 
@@ -85,7 +85,7 @@ class Identity:
         return granted is None or not permissions or not set(permissions).isdisjoint(granted)
 
     def _no_token(self) -> ApiError:
-        if self.switches.missing_token == "600":  # noqa: S105
+        if self.switches.missing_token == "600":  # noqa: S105 - a code
             return ApiError("600", "Access token not specified")
         return ApiError("603", "Access denied")
 
