@@ -1,0 +1,12 @@
+"""Break the code on purpose: each change must turn a test red. `python -m tools.sabotage --help`.
+
+change    one small change: what it breaks, where, and the test that has to see it
+flows     changes of the flows and the engine: order, tickets, force, evidence, links
+rules     changes of the pure rules, the model and the messages
+adapters  changes of the wire, the storage, the limiter and the settings
+runner    pytest in a copy of the tree
+"""
+
+from tools.sabotage import adapters, flows, rules
+
+CHANGES = (*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES)
