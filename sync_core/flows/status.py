@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Any
 
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
@@ -11,6 +12,8 @@ from sync_core.flows.guard import PAIR, PAUSE, pair_of
 from sync_core.flows.world import World
 from sync_core.messages import split
 from sync_core.model import Lane, State, Work
+
+SHOWN = 1000
 
 
 def status(world: World) -> dict[str, Any]:
@@ -54,9 +57,9 @@ def problems(found: dict[str, Any]) -> list[str]:
 
 
 def held(world: World) -> dict[str, str]:
-    """Opportunities with held removals, and why; the first page of them."""
-    ids = next(world.opportunities.in_state(State.HELD), ())
-    return {key: row.reason for key, row in world.opportunities.rows(ids).items()}
+    """Opportunities with held removals, and why; the first thousand of them."""
+    ids = islice(chain.from_iterable(world.opportunities.in_state(State.HELD)), SHOWN)
+    return {key: row.reason for key, row in world.opportunities.rows(list(ids)).items()}
 
 
 def approve_removals(world: World) -> int:
