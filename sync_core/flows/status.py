@@ -9,8 +9,9 @@ from typing import Any
 
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
 from sync_core.flows.guard import PAIR, PAUSE, pair_of
+from sync_core.flows.observe import chunks
 from sync_core.flows.world import World
-from sync_core.messages import split
+from sync_core.messages import FULL, split
 from sync_core.model import Lane, State, Work
 
 SHOWN = 1000
@@ -63,9 +64,9 @@ def held(world: World) -> dict[str, str]:
 
 
 def approve_removals(world: World) -> int:
-    """Let every removal held now pass; each is queued, and the fresh read decides then. Returns how many."""
+    """Let every removal held now pass; queued in full messages, and the fresh read decides then. Returns how many."""
     approved = 0
-    for ids in world.opportunities.in_state(State.HELD):
+    for ids in chunks(chain.from_iterable(world.opportunities.in_state(State.HELD)), FULL):
         rows = world.opportunities.rows(ids)
         still = [replace(row, approved=True) for row in rows.values() if row.state is State.HELD]
         lost = world.opportunities.write(still)

@@ -328,3 +328,20 @@ def test_a_company_that_changed_while_its_first_worker_died_is_looked_at_again(s
     stage.sync()
 
     assert [row["company"] for row in stage.marketo.rows("companies")] == ["Acme renamed"]
+
+
+def test_approved_removals_are_queued_together() -> None:
+    """A message for each page of the ledger would cost calls of its own."""
+    from sync_core.flows.status import approve_removals, held
+
+    stage = Stage(changes={"max_count = 100": "max_count = 3"})
+    org = Org(stage)
+    deals = [org.opportunity(f"Deal {number}") for number in range(20)]
+    stage.sync()
+    for deal in deals:
+        org.delete("opportunity", deal)
+    stage.sync()
+
+    assert held(stage.world).keys() == set(deals)
+    assert approve_removals(stage.world) == 20
+    assert stage.world.queue.lengths()["fresh"] == 1
