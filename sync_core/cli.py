@@ -35,6 +35,7 @@ from sync_core.wiring import engine
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
 PAUSE_S = 1.0
+LONGEST_WHY = 200
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     except SyncError as error:
         print(f"{options.command}: {error}. Nothing is lost; try again.", file=sys.stderr)
         return PROBLEMS
+    except KeyboardInterrupt:
+        print(f"\n{options.command}: stopped. Nothing is lost; run it again.", file=sys.stderr)
+        return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
@@ -79,7 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--yes", action="store_true", help="approve everything that is held now")
     _add_failures(commands)
     one = command("pause", _pause, "Stop the sync, across restarts, until `resume`; nothing is lost meanwhile.")
-    one.add_argument("--why", default="", metavar="TEXT", help="shown by `status`; no names or addresses, please")
+    one.add_argument(
+        "--why", type=_why, default="", metavar="TEXT", help="shown by `status`; no names or addresses, please"
+    )
     command("resume", _resume, "Go on after `pause`; what piled up is handled within five minutes.")
     one = command("repoint", _repoint, "Accept another org or Marketo subscription than the state was made with.")
     one.add_argument("--confirm", action="store_true", help="do it: everything is read and posted again")
@@ -105,7 +111,7 @@ def _add_failures(commands: Any) -> None:
 
     one = action("list", _list_failures, "Count them by reason, and name the first of them.")
     chosen(one)
-    one.add_argument("--limit", type=int, default=20, metavar="N", help="how many to name (20)")
+    one.add_argument("--limit", type=_count, default=20, metavar="N", help="how many to name (20)")
     one = action("show", _show_failure, "All that is known of some ids.")
     one.add_argument("ids", type=_guid, nargs="+", metavar="ID", help="an opportunity, account or user of Dynamics")
     one = action("redrive", _redrive, "Try them again now, trusting no memory. Held removals stay held.")
@@ -114,6 +120,18 @@ def _add_failures(commands: Any) -> None:
     one.add_argument("--all", action="store_true", help="everything that waits or is parked")
     one = action("export", _export_failures, "Print all of them as CSV.")
     chosen(one)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
+    return int(text)
+
+
+def _why(text: str) -> str:
+    if len(text) > LONGEST_WHY:
+        raise argparse.ArgumentTypeError(f"at most {LONGEST_WHY} characters")
+    return text
 
 
 def _guid(text: str) -> str:
@@ -241,8 +259,8 @@ def _repoint(app: Engine, options: argparse.Namespace) -> int:
 # --- failures, pause ----------------------------------------------------------------------------------------
 
 
-def _chosen(app: Engine, options: argparse.Namespace) -> Iterator[Failure]:
-    states = [State(each) for each in options.state or FAILURES]
+def _chosen(app: Engine, options: argparse.Namespace, states: Sequence[State] = FAILURES) -> Iterator[Failure]:
+    states = [State(each) for each in options.state or states]
     return failures(app.world, states=states, reason=options.reason)
 
 
@@ -264,7 +282,8 @@ def _list_failures(app: Engine, options: argparse.Namespace) -> int:
             print(f"{number:7} {kind}, {state}: {reason}")
         print(f"The first {len(first)}:")
         for each in first:
-            print(f"  {each.id}  {each.state}{f', next try {each.due}' if each.due else ''}: {each.reason}")
+            due = f", next try {each.due}" if each.due else ""
+            print(f"  {each.id}  {KINDS[each.kind]}, {each.state}{due}: {each.reason}")
     else:
         print("everything is in step")
     return PROBLEMS if any(state != State.WAITING for _, state, _ in groups) else GOOD
@@ -295,7 +314,7 @@ def _redrive(app: Engine, options: argparse.Namespace) -> int:
             return USAGE
         queued = redrive(app.world, known)
     else:
-        queued = redrive(app.world, _chosen(app, options))
+        queued = redrive(app.world, _chosen(app, options, (State.WAITING, State.PARKED)))
     show({"queued": queued}, as_json=options.json)
     return GOOD
 

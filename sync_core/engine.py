@@ -18,8 +18,8 @@ from typing import Any
 
 from sync_core.errors import ConfigurationError, NotOurs, Paused, RetryLater, SyncError
 from sync_core.flows.cases import Outcome, seconds_to_wait
-from sync_core.flows.detect import Tick, detect, spend_recheck_calls
-from sync_core.flows.guard import check_not_paused, check_pair
+from sync_core.flows.detect import Tick, detect
+from sync_core.flows.guard import check_not_paused, check_pair, spend_recheck_calls
 from sync_core.flows.reconcile import reconcile
 from sync_core.flows.world import World
 from sync_core.messages import decode

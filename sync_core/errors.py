@@ -6,6 +6,7 @@
   x RetryLater            put the ids back and try again after `delay` seconds; no record is blamed
     + Throttled           a service, or our own limiter, told us to slow down
     + Unavailable         timeouts, 5xx, dropped connections; `unanswered` if a write may still be applied
+      x UnknownCode       an answer that stands in no list
     + OutOfTime           the lease is too old to start another Marketo write
     + QuotaExhausted      nothing helps before the daily quota resets
     + Paused              an operator paused the sync
@@ -53,6 +54,14 @@ class Unavailable(RetryLater):
     def __init__(self, message: str, *, delay: float = 60.0, unanswered: bool = False) -> None:
         super().__init__(message, delay=delay)
         self.unanswered = unanswered
+
+
+class UnknownCode(Unavailable):
+    """A code of Marketo's that stands in no list: waited for, and after some deliveries searched for (design.md §6)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class OutOfTime(RetryLater):

@@ -16,7 +16,7 @@ SCHEMA = 1
 
 
 class State(StrEnum):
-    """Where one opportunity or company stands; the five add up to the ledger's rows (design.md §2.9)."""
+    """Where one opportunity, company or sales person stands; the five add up to the ledger's rows (design.md §2.9)."""
 
     IN_STEP = "in step"
     WAITING = "waiting"
@@ -136,7 +136,7 @@ class Role:
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """What Marketo holds because of us for one opportunity or company, and what comes next.
+    """What Marketo holds because of us for one opportunity, company or sales person, and what comes next.
 
     `fields` maps each posted field to the 8-byte digest of its value (null = absent). `ticket` is the ETag under
     which the row was read, None for a row that does not exist yet. `due` is set while the row waits. `seen` (ISO, UTC)

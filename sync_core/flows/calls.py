@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sync_core.errors import SplitBatch, SyncError, Unavailable
+from sync_core.errors import SplitBatch, SyncError, Unavailable, UnknownCode
 from sync_core.flows.cases import Case
 from sync_core.flows.world import World
 from sync_core.model import Answer, MarketoObject, Verdict
@@ -16,13 +16,17 @@ from sync_core.rules.verdicts import verdict
 
 C = TypeVar("C", bound=Case)
 
+PATIENCE = 5  # deliveries, as many as the host's maxDequeueCount
+SEARCHES = 40  # halvings of one delivery: enough for a few culprits of 1,800, and little if it is everybody's trouble
+
 
 class Calls:
     """Marketo writes of one delivery; none starts after *deadline* (design.md §2.4)."""
 
-    def __init__(self, world: World, deadline: datetime) -> None:
+    def __init__(self, world: World, deadline: datetime, *, postponed: int = 0) -> None:
         self.world = world
         self.deadline = deadline
+        self.searches = SEARCHES if postponed >= PATIENCE else 0
 
     def send(
         self,
@@ -64,6 +68,8 @@ class Calls:
                 return [(*batch[0], Answer("skipped", error.code, error.message))]
             half = len(batch) // 2
             return self._call(kind, batch[:half], delete=delete) + self._call(kind, batch[half:], delete=delete)
+        except UnknownCode as error:
+            return self._search(kind, batch, error, delete=delete)
         except SyncError as error:
             _mark(batch, unanswered=getattr(error, "unanswered", False))
             for case, _ in batch:
@@ -73,6 +79,20 @@ class Calls:
             case.sent = True
             case.unanswered |= answers.unanswered
         return [(case, record, answer) for (case, record), answer in zip(batch, answers.records, strict=True)]
+
+    def _search(
+        self, kind: MarketoObject, batch: Sequence[tuple[C, Mapping[str, Any]]], error: UnknownCode, *, delete: bool
+    ) -> list[tuple[C, Mapping[str, Any], Answer]]:
+        """A code we don't know is waited for; after some deliveries one record may be behind it: look for it."""
+        if len(batch) == 1 and self.searches:
+            return [(*batch[0], Answer("skipped", error.code))]
+        if self.searches:
+            self.searches -= 1
+            half = len(batch) // 2
+            return self._call(kind, batch[:half], delete=delete) + self._call(kind, batch[half:], delete=delete)
+        for case, _ in batch:
+            case.trouble = error
+        return []
 
 
 def _mark(batch: Sequence[tuple[Case, Any]], *, unanswered: bool) -> None:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked
-from sync_core.flows.guard import COMPARISON, known_records
+from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, Unavailable
+from sync_core.flows.guard import COMPARISON, known_records, recheck_calls_left
 from sync_core.flows.observe import chunks
 from sync_core.flows.reconcile import DUE_UNASKED
 from sync_core.flows.world import World
@@ -30,7 +30,6 @@ from sync_core.ports import Ledger
 OPPORTUNITY = "opportunity"
 OPPORTUNITY_TYPE = 3
 ROLES = ("stamp", "connection roles")
-RECHECKS = ("counter", "recheck")
 OVERLAP = timedelta(minutes=10)
 UNTRACKED_FOR = timedelta(hours=24)
 UNMATCHED_FOR = timedelta(hours=1)
@@ -138,7 +137,9 @@ class _Detection:
             full = feed.phase == "reading"
             try:
                 page = self._page(feed, take)
-            except DeltaLinkExpired:
+            except DeltaLinkExpired as error:
+                if full and feed.link is None:  # a read from the start has no link that could have expired
+                    raise Unavailable(str(error)) from None
                 self._start_over(feed)
                 continue
             self.tick.counts[f"{feed.table} rows"] += len(page.rows) + len(page.deleted)
@@ -260,6 +261,8 @@ class _Detection:
 
     def _contacts(self, page: ChangePage) -> None:
         changed = {row["contactid"] for row in page.rows} | set(page.deleted)
+        remembered = self.world.people.read(changed) if changed else {}
+        self.world.people.delete([key for key, entry in remembered.items() if not entry["lead"]])  # ask at once
         self._add(self.world.source.opportunities_of_contacts(changed) if changed else ())
 
     def _accounts(self, page: ChangePage) -> None:
@@ -319,13 +322,15 @@ class _Detection:
             for row in self.world.opportunities.rows(ids).values()
             if row.state is not State.GONE and not row.approved
         ]
+        held = {row.id for row in rows if row.state is State.HELD}  # counted when they came: they wait for approval
+        rows = [row for row in rows if row.id not in held]
         limit = self.world.config.removals.limit(known_records(self.world)) if rows else 0
-        kept: set[str] = set()
+        kept = held
         if len(rows) > limit:
             why = f"removals held: {len(rows)} deletions in one tick, {limit} pass without approval"
             lost = self.world.opportunities.write([row.become(State.HELD, reason=why) for row in rows])
-            kept = {row.id for row in rows} - lost
-            self.tick.counts["held"] += len(kept)
+            kept |= {row.id for row in rows} - lost
+            self.tick.counts["held"] += len(rows) - len(lost)
         self._add(key for key in ids if key not in kept)
 
     # --- queue first, then mark ---------------------------------------------------------------------------
@@ -404,6 +409,8 @@ class _Detection:
             self.world.queue.set_aside(letter.body, str(error))
             return
         self.tick.counts["poison"] += 1
+        if not work.size:
+            return
         if work.size > 1:
             for half in parts(work, -(-work.size // 2)):
                 self.world.queue.put(half)
@@ -412,28 +419,10 @@ class _Detection:
             (ledger, ids[0]) for kind, ledger in self.world.ledgers.items() if (ids := getattr(work, kind))
         )
         row = ledger.rows([key]).get(key, LedgerRow(key))
+        if row.state is State.HELD:  # it stays held: being poison is no approval
+            return
         if ledger.write([row.become(State.PARKED, reason="unknown: handling it failed again and again; see the logs")]):
             self.world.queue.put(work)
-
-
-def recheck_calls_left(world: World) -> int:
-    """How many of `people.recheck_calls` are left today (UTC)."""
-    document = world.documents.read(*RECHECKS)
-    return world.config.people.recheck_calls - int(_today(world, document.value if document else {})["calls"])
-
-
-def spend_recheck_calls(world: World, calls: int) -> None:
-    def spent(value: Mapping[str, Any]) -> Mapping[str, Any]:
-        today = _today(world, value)
-        return {**today, "calls": today["calls"] + calls}
-
-    world.change(*RECHECKS, spent)
-
-
-def _today(world: World, value: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The count if it is today's, else a new one."""
-    day = world.clock.now().date().isoformat()
-    return value if value.get("day") == day else {"day": day, "calls": 0}
 
 
 def _type(row: Mapping[str, Any], side: int) -> int | None:

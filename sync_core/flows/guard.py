@@ -1,4 +1,4 @@
-"""What keeps a mistake small: pause, the removal guard and the check of the pair (design.md §2.7, §2.11)."""
+"""What keeps a mistake small: pause, removal guard, check of the pair, the day's re-checks (design.md §2.7, §2.11)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ PAUSED_DELAY_S = 300.0
 REMOVALS = ("counter", "removals")
 PAIR = ("stamp", "pair")
 PAUSE = ("stamp", "pause")
+RECHECKS = ("counter", "recheck")
 COMPARISON = ("stamp", "comparison")
 REMOVALS_HELD = "removals held:"
 REMEDY = "If that is meant, run `python -m sync_core repoint --confirm`; otherwise correct the settings."
@@ -105,3 +106,23 @@ def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
             raise WrongPair(f"the state belongs to {what} {stored[name]}, the settings lead to {found[name]}. {REMEDY}")
     if stored["schema"] > found["schema"]:
         raise WrongPair(f"the state was written by a newer version (schema {stored['schema']}): deploy that one again.")
+
+
+def recheck_calls_left(world: World) -> int:
+    """How many of `people.recheck_calls` are left today (UTC)."""
+    document = world.documents.read(*RECHECKS)
+    return world.config.people.recheck_calls - int(_today(world, document.value if document else {})["calls"])
+
+
+def spend_recheck_calls(world: World, calls: int) -> None:
+    def spent(value: Mapping[str, Any]) -> Mapping[str, Any]:
+        today = _today(world, value)
+        return {**today, "calls": today["calls"] + calls}
+
+    world.change(*RECHECKS, spent)
+
+
+def _today(world: World, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The count if it is today's, else a new one."""
+    day = world.clock.now().date().isoformat()
+    return value if value.get("day") == day else {"day": day, "calls": 0}

@@ -166,11 +166,13 @@ def people(
     *,
     doubted: Collection[str] = (),
     missing_for: timedelta = timedelta(0),
+    most_calls: int | None = None,
 ) -> tuple[dict[str, int | Exclusion], int]:
     """Who each contact is in Marketo, a lead id or why none, and how many look-up calls that took.
 
     The *doubted* are asked for whatever is remembered. Somebody who was missing less than *missing_for* ago counts
-    as missing still: one person may stand in many deliveries of a first load.
+    as missing still: one person may stand in many deliveries of a first load. Who would need more than *most_calls*
+    counts as missing too, until the next time.
     """
     match = world.config.people.match[0]
     known: dict[str, int | Exclusion] = {}
@@ -185,9 +187,12 @@ def people(
     known |= _remembered(world, trusted, missing_for)
     unknown = {contact: value for contact, value in values.items() if contact not in known}
     asked = sorted(set(unknown.values()))
+    if most_calls is not None:
+        asked = asked[: max(0, most_calls) * PER_CALL]
     leads = _look_up(world, match.marketo, asked)
     found = {contact: leads.get(value, Exclusion.UNKNOWN_PERSON) for contact, value in unknown.items()}
-    _remember(world, {contact: (found[contact], value) for contact, value in unknown.items()})
+    told = set(asked)
+    _remember(world, {contact: (found[contact], value) for contact, value in unknown.items() if value in told})
     return known | found, -(-len(asked) // PER_CALL)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from sync_core.errors import SyncError
 from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, Outcome, ReferenceCase, seconds_to_wait
-from sync_core.flows.guard import REMOVALS_HELD, ask_for_comparison, release, reserve
+from sync_core.flows.guard import REMOVALS_HELD, ask_for_comparison, recheck_calls_left, release, reserve
 from sync_core.flows.observe import Observation, observe, people
 from sync_core.flows.references import COMPANIES, SALES_PERSONS, References
 from sync_core.flows.roles import OPPORTUNITY_ID, Roles
@@ -32,7 +32,8 @@ from sync_core.rules.verdicts import verdict
 
 PEOPLE_MISSING = "people:"
 UNTRUSTED = (State.WAITING, State.PARKED)
-ASK_AGAIN = ("due", "only")
+DUE = "due"
+ASK_AGAIN = (DUE, "only")
 DUE_UNASKED = "due, without asking for people"
 MISSING_FOR = timedelta(minutes=10)
 UNASKED = timedelta(days=365)
@@ -55,7 +56,7 @@ class _Delivery:
         self.config = world.config
         self.counts: Counter[str] = Counter()
         self.cases: dict[str, OpportunityCase] = {}
-        self.calls = Calls(world, deadline)
+        self.calls = Calls(world, deadline, postponed=work.postponed)
         self.companies = References(world, COMPANIES, self.calls, self.counts)
         self.sales_persons = References(world, SALES_PERSONS, self.calls, self.counts)
         self.roles = Roles(world, self.cases, self.calls, self.counts)
@@ -91,7 +92,8 @@ class _Delivery:
 
     def _references(self) -> tuple[tuple[References, tuple[str, ...]], ...]:
         """Both kinds, with the ids that the message names."""
-        return (self.sales_persons, self.work.users), (self.companies, self.work.accounts)
+        users = self.work.users if self.config.owner.salesperson else ()
+        return (self.sales_persons, users), (self.companies, self.work.accounts)
 
     def _decide(self, observation: Observation) -> None:
         """Who is who in Marketo, and which roles follow."""
@@ -103,8 +105,14 @@ class _Delivery:
             case.force = case.force or (case.row.known and not certain)
             stakes |= seen.contacts
             doubted |= seen.contacts if case.force else set()
+        most = recheck_calls_left(self.world) if self.work.why in (DUE, DUE_UNASKED) else None
         known, calls = people(
-            self.world, observation.contacts, stakes, doubted=doubted, missing_for=self._missing_for()
+            self.world,
+            observation.contacts,
+            stakes,
+            doubted=doubted,
+            missing_for=self._missing_for(),
+            most_calls=most,
         )
         self.counts["people calls"] += calls
         for key, seen in observation.opportunities.items():

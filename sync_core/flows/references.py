@@ -70,6 +70,7 @@ class References:
         self.cases: dict[str, ReferenceCase] = {}
         self.lost: set[str] = set()
         self.moved: set[str] = set()
+        self.fixed: set[str] = set()
 
     @property
     def ledger(self) -> Ledger:
@@ -93,13 +94,13 @@ class References:
         """Post those of the message, and those that opportunities (by id in *wanted*) need and Marketo lacks."""
         needed = {key for id, key in wanted.items() if key and self._needs(cases[id], key)}
         doubted = {key for id, key in wanted.items() if key and cases[id].row.reason.startswith(self.kind.doubts)}
-        # Whoever posted it first may have died before it looked whether the record changed meanwhile.
+        # Whoever posted it last may have died before it wrote that down, or saw that the record changed meanwhile.
         again = {key for id, key in wanted.items() if key and cases[id].force}
         missing = needed - self.cases.keys()
         tickets = self.ledger.rows(missing)
         in_step = {key for key, row in tickets.items() if row.state is State.IN_STEP}
         for key in sorted(missing - (in_step - doubted - again)):
-            self.cases[key] = ReferenceCase(tickets.get(key, LedgerRow(key)), force=key in doubted)
+            self.cases[key] = ReferenceCase(tickets.get(key, LedgerRow(key)), force=key in doubted | again)
         if self.cases:
             self._post()
         for id, name in wanted.items():
@@ -116,6 +117,7 @@ class References:
         self._read()
         changed = [(case, case.record) for case in self.cases.values() if case.record is not None]
         self.calls.send(self.kind.target, changed, self._answered)
+        self._post_without_fixed([case for case, _ in changed if case.refused])
         # At once, not with the opportunities: other workers then know them, and a crash forgets none.
         finished = [case for case in self.cases.values() if case.going_on]
         rows = [self._next(case) for case in finished]
@@ -148,12 +150,25 @@ class References:
             if case.force or not case.row.known or stale:
                 case.record = {self.kind.field: self.external(key), **values}
 
-    @staticmethod
-    def _writable(case: ReferenceCase, values: dict[str, Any], described: Mapping[str, MarketoField]) -> dict[str, Any]:
+    def _writable(
+        self, case: ReferenceCase, values: dict[str, Any], described: Mapping[str, MarketoField]
+    ) -> dict[str, Any]:
         """A sales person's address can be set on creation and never again (marketo.md §3.5)."""
-        if not case.row.fields:
+        self.fixed = {name for name in values if not described[name].updateable}
+        if case.force or not case.row.fields:
             return values
-        return {name: value for name, value in values.items() if described[name].updateable}
+        return {name: value for name, value in values.items() if name not in self.fixed}
+
+    def _post_without_fixed(self, refused: list[ReferenceCase]) -> None:
+        """Marketo had the sales person already, with another address: everything else can still be written."""
+        again = []
+        for case in refused:
+            record = {name: value for name, value in (case.record or {}).items() if name not in self.fixed}
+            if record != case.record and any(f"({name})" in case.refused for name in self.fixed):
+                case.refused, case.record = "", record
+                case.digests = {name: digest for name, digest in case.digests.items() if name not in self.fixed}
+                again.append((case, record))
+        self.calls.send(self.kind.target, again, self._answered)
 
     def _changed_meanwhile(self, new: list[ReferenceCase]) -> set[str]:
         """Detect queues a changed record only if the ledger has it: look again once it does (design.md §4)."""

@@ -47,7 +47,12 @@ def _phase(feed: Mapping[str, Any]) -> str:
 def problems(found: dict[str, Any]) -> list[str]:
     """What of a status needs a person: the exit code follows from it."""
     states, queues = found["opportunities"], found["queues (about)"]
+    others = [*found["companies"].items(), *found.get("sales persons", {}).items()]
     checks = (
+        (
+            sum(number for state, number in others if state == State.PARKED),
+            "companies or sales persons are parked: `failures list --state parked` says why",
+        ),
         (states.get(State.HELD, 0), "removals are held: look at `approve-removals`, then `approve-removals --yes`"),
         (states.get(State.PARKED, 0), "opportunities are parked: `failures list --state parked` says why"),
         (queues.get("unreadable", 0), "queue messages were not ours: see the queue opportunity-sync-unreadable"),
@@ -98,7 +103,7 @@ def repoint(world: World) -> dict[str, Any]:
 def pause(world: World, why: str) -> None:
     """Stop detect and both queues, across restarts, until `resume`: what is queued goes back for a while."""
     since = world.clock.now().isoformat(timespec="seconds")
-    world.documents.write(*PAUSE, {"since": since, "why": why}, None)
+    world.change(*PAUSE, lambda known: {"since": known.get("since", since), "why": why})
 
 
 def resume(world: World) -> bool:

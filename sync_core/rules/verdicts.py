@@ -9,7 +9,15 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
-from sync_core.errors import ConfigurationError, QuotaExhausted, SplitBatch, SyncError, Throttled, Unavailable
+from sync_core.errors import (
+    ConfigurationError,
+    QuotaExhausted,
+    SplitBatch,
+    SyncError,
+    Throttled,
+    Unavailable,
+    UnknownCode,
+)
 from sync_core.model import Answer, MarketoObject, Verdict
 
 
@@ -175,7 +183,7 @@ def failure(errors: Sequence[tuple[str, str]], *, write: bool, seconds_to_reset:
 
 
 def _gravity(error: SyncError) -> int:
-    return list(ERRORS.values()).index(type(error))
+    return next(number for number, kind in enumerate(ERRORS.values()) if isinstance(error, kind))
 
 
 def _error(code: str, text: str, write: bool, seconds_to_reset: float) -> SyncError:
@@ -187,6 +195,8 @@ def _error(code: str, text: str, write: bool, seconds_to_reset: float) -> SyncEr
         return QuotaExhausted(f"Marketo: {told}", delay=seconds_to_reset)
     if kind is SplitBatch:
         return SplitBatch(code, field_of(text) or WORDS.get(code, ""), unanswered=code in _TIME_OUT)
+    if kind is Unavailable and write and code and code not in CODES:
+        return UnknownCode(code, f"Marketo: {told}")
     if kind is Unavailable:
         return Unavailable(f"Marketo: {told}", unanswered=code in _TIME_OUT)
     return Throttled(f"Marketo: {told}", delay=20.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sync_core.errors import ConfigurationError, QuotaExhausted, SplitBatch, Throttled, Unavailable
+from sync_core.errors import ConfigurationError, QuotaExhausted, SplitBatch, Throttled, Unavailable, UnknownCode
 from sync_core.model import Answer, MarketoObject, Verdict
 from sync_core.rules.verdicts import CODES, WORDS, Meaning, all_refused, failure, in_words, reason, verdict
 
@@ -40,7 +40,8 @@ def test_the_quota_is_waited_for_until_its_reset() -> None:
 
 
 def test_unknown_codes_are_waited_for() -> None:
-    assert type(failed("699")) is Unavailable
+    assert type(failed("699")) is UnknownCode
+    assert type(failed("699", write=False)) is Unavailable
     assert type(failed("")) is Unavailable
 
 

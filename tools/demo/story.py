@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from sync_core.flows.detect import recheck_calls_left
+from sync_core.flows.guard import recheck_calls_left
 from sync_core.flows.status import held
 from sync_core.model import Lane
 from sync_core.settings import Settings

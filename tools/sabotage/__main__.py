@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--jobs", type=int, default=2, help="how many copies of the tree are worked on side by side")
     how = found.add_mutually_exclusive_group()
     how.add_argument("--list", action="store_true", help="name the changes and run nothing")
-    how.add_argument("--markdown", action="store_true", help="the table for docs/reliability.md, without running")
+    how.add_argument("--markdown", action="store_true", help="the table for docs/sabotage.md, without running")
     how.add_argument("--json", action="store_true", help="print the results as JSON")
     return found
 
