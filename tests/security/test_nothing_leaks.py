@@ -191,6 +191,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         record_requests(patch, found)
         root.addHandler(listener)
         root.setLevel(logging.DEBUG)
+        logging.getLogger("sync_core").setLevel(logging.NOTSET)  # a command of another test may have silenced it
         try:
             for step in STEPS:
                 step(found, patch)

@@ -125,4 +125,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: a pool's thread that Ctrl-C met while it started is one that the pool doesn't know, and that the
+    # end of the interpreter would wait for without end.
+    os._exit(code)
