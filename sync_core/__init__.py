@@ -8,22 +8,35 @@ The modules in the order the data meets them:
     engine        what triggers and command line call; the answer to each class of failure
     flows.world   everything a flow may use
     flows.guard   pause, the check of the pair, and the removal guard
+    flows.applied which mapping the state was made with, and what of it is left alone
     flows.detect  delta links → ids on the queue
     messages      the queue message: which ids, never what changed
     flows.reconcile   ids → ledger, observe, decide, apply, record
     flows.cases       one record on its way through a delivery
     flows.observe     what is true in Dynamics now, and what the rules make of it
+    flows.reading     rows of one table with everything that the mapped fields need
+    flows.people      who a contact is in Marketo: looked up, remembered, created, tied to a company
     flows.references  companies and sales persons, before the opportunities that name them
     flows.roles       the roles: read back, plan, post, remove
     flows.calls       full write calls across a delivery, halved where one record sinks them
     rules.association who and which account belongs to an opportunity, and why (pure)
     rules.fields      which Marketo fields and values it becomes (pure)
+    rules.sources     what a mapped field reads of a row (pure)
+    rules.filters     which records count (pure)
     rules.planning    which writes are still missing (pure)
     rules.batches     full calls of at most 300 records and 1 MB (pure)
     rules.verdicts    what Marketo's codes mean (pure)
+    flows.rehearsal   a world in which everything runs as ever and nothing is written
+    flows.plan        what `sync` would do now: the real detect and deliveries, rehearsed
     flows.explain     the same rules, told instead of applied
+    flows.mapped      what goes where, by the example of one opportunity
+    flows.proposal    a sync.toml to begin with, from what both services describe
+    rules.matching    which column has the name and a fitting type of a Marketo field (pure)
+    rules.words       what sync.toml says, in words (pure)
     flows.failures    what is not in step: list, show, queue again
     flows.status      where everything stands; approve, repoint, pause, resume
+    flows.validate    is everything as the sync needs it: every check, with its remedy
+    rules.schedule    when the timer is due (pure)
     ports         what the flows need from the world
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports

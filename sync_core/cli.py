@@ -7,30 +7,39 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import logging
 import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from textwrap import shorten
 from types import FrameType
 from typing import Any
 from uuid import UUID
 
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, SyncError
+from sync_core.flows.applied import backfill
 from sync_core.flows.cases import Outcome
-from sync_core.flows.explain import explain
+from sync_core.flows.explain import explain, named
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, failures, of_ids, redrive
 from sync_core.flows.guard import check_not_paused
-from sync_core.flows.observe import check_mapping
+from sync_core.flows.mapped import shown
+from sync_core.flows.observe import suspended
+from sync_core.flows.plan import plan
+from sync_core.flows.proposal import propose
 from sync_core.flows.status import approve_removals, held, pause, problems, repoint, resume, status
+from sync_core.flows.validate import Light, Setup, as_plain, validate
 from sync_core.messages import split
-from sync_core.model import Lane, State, Work
-from sync_core.report import show, story
-from sync_core.wiring import engine
+from sync_core.model import Lane, MarketoObject, State, Work
+from sync_core.report import outlook, screen, show, story, what_goes_where
+from sync_core.wiring import engine, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
@@ -43,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("sync_core").setLevel(logging.ERROR)  # what a command meets, it prints itself
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
     try:
-        return int(options.run(engine(), options))
+        return int(options.run(setup(os.environ) if options.run in (_validate, _propose) else engine(), options))
     except ConfigurationError as error:
         print(f"{options.command}: {error}", file=sys.stderr)
         return USAGE
@@ -71,17 +80,31 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
+    command("validate", _validate, "Is everything as the sync needs it? Each check, with the remedy.")
     one = command("sync", _sync, "Detect what changed and post it to Marketo, until the queue is empty.")
     one.add_argument(
         "--only", nargs="+", type=_guid, metavar="ID", help="only these opportunities; nothing is detected"
     )
     one.add_argument("--no-wait", action="store_true", help="end when only postponed work is left")
+    one = command("plan", _plan, "What would `sync` do now? Reads everything, writes nothing.")
+    one.add_argument("--only", nargs="+", type=_guid, metavar="ID", help="as for sync: only these opportunities")
+    one.add_argument("--limit", type=int, default=20, metavar="N", help="how many differences to show (20)")
+    one.add_argument("--out", type=Path, metavar="FILE", help="write every difference to this file, as JSON")
+    one.add_argument("--diff", type=Path, metavar="FILE", help="what is different from an earlier plan's file")
+    _add_mapping(commands)
     command("status", _status, "Where everything stands.")
     one = command("explain", _explain, "Why an opportunity has the roles and values it has in Marketo.")
-    one.add_argument("id", type=_guid, metavar="ID", help="the opportunity's id in Dynamics")
+    one.add_argument("id", metavar="ID|NAME", help="the opportunity's id in Dynamics, or part of its name")
     one = command("approve-removals", _approve, "List held removals and, with --yes, let them pass.")
     one.add_argument("--yes", action="store_true", help="approve everything that is held now")
     _add_failures(commands)
+    one = command("resync", _resync, "Look at some opportunities again now, trusting no memory.")
+    one.add_argument("ids", type=_guid, nargs="+", metavar="ID", help="opportunities, by their ids in Dynamics")
+    one = command("backfill", _backfill, "Look at all opportunities again in the slow lane; post only what differs.")
+    one.add_argument("--since", type=_day, metavar="DATE", help="only those changed since, such as 2026-01-31")
+    one.add_argument(
+        "--clear", action="append", default=[], metavar="FIELD", help="empty this field, which sync.toml maps no more"
+    )
     one = command("pause", _pause, "Stop the sync, across restarts, until `resume`; nothing is lost meanwhile.")
     one.add_argument(
         "--why", type=_why, default="", metavar="TEXT", help="shown by `status`; no names or addresses, please"
@@ -122,6 +145,32 @@ def _add_failures(commands: Any) -> None:
     chosen(one)
 
 
+def _day(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date: write it like 2026-01-31") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _add_mapping(commands: Any) -> None:
+    text = "What becomes what: propose a sync.toml, or show the present one in words."
+    actions = commands.add_parser("mapping", help=text, description=text).add_subparsers(
+        dest="action", required=True, metavar="ACTION"
+    )
+    text = "Propose a sync.toml: the native defaults, and as comments what else has the same name on both sides."
+    one = actions.add_parser("init", help=text, description=text)
+    one.add_argument("--out", type=Path, metavar="FILE", help="write it to this file, which must not exist")
+    one.add_argument("--force", action="store_true", help="replace the file of --out if it exists")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
+    one.set_defaults(run=_propose)
+    text = "What goes where, by the example of one opportunity."
+    one = actions.add_parser("show", help=text, description=text)
+    one.add_argument("--id", type=_guid, metavar="ID", help="the example (the opportunity that was written last)")
+    one.add_argument("--json", action="store_true", help="print one JSON object")
+    one.set_defaults(run=_show_mapping)
+
+
 def _count(text: str) -> int:
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r} is no number of lines")
@@ -139,6 +188,19 @@ def _guid(text: str) -> str:
         return str(UUID(text.strip("{} ")))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no id: give the GUID that Dynamics shows") from None
+
+
+# --- validate -----------------------------------------------------------------------------------------------
+
+
+def _validate(found: Setup, options: argparse.Namespace) -> int:
+    """Amber is no problem: the sync runs as it is."""
+    checks = validate(found)
+    if options.json:
+        show(as_plain(checks), as_json=True)
+    else:
+        print(screen(checks))
+    return PROBLEMS if any(check.light is Light.RED for check in checks) else GOOD
 
 
 # --- sync ---------------------------------------------------------------------------------------------------
@@ -160,15 +222,15 @@ class _Stop:
 
 
 def _sync(app: Engine, options: argparse.Namespace) -> int:
-    check_mapping(app.world)
+    if left_alone := suspended(app.world):
+        told = "; ".join(f"{name}: {why}" for name, why in left_alone.items())
+        if app.world.documents.read("feed", "opportunity") is None:
+            raise ConfigurationError(f"sync.toml names what one of the services lacks. {told}. Nothing was done.")
+        print(f"left alone for now: {told}", file=sys.stderr)
     check_not_paused(app.world)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
     if options.only:
-        shown = app.world.source.rows("opportunity", options.only, {"opportunityid"})
-        known = app.world.opportunities.rows(options.only)
-        if unknown := [key for key in options.only if key not in shown and key not in known]:
-            print(f"sync: Dynamics doesn't show {', '.join(unknown)}. Nothing was done.", file=sys.stderr)
-            return USAGE
+        _check_known(app, options.only)
         for work in split(Work(tuple(options.only), why="only")):
             _add(app.handle(work, force=False, lease_ends=app.world.clock.now() + LEASE), total, troubles)
     else:
@@ -179,6 +241,13 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
     report = {key: number for key, number in total.items() if number} or {"changes in Dynamics": 0}
     show(report | {"messages left": left} | ({"put back because": troubles} if troubles else {}), as_json=options.json)
     return PROBLEMS if troubles or left else GOOD
+
+
+def _check_known(app: Engine, ids: Sequence[str]) -> None:
+    shown = app.world.source.rows("opportunity", ids, {"opportunityid"})
+    known = app.world.opportunities.rows(ids)
+    if unknown := [key for key in ids if key not in shown and key not in known]:
+        raise ConfigurationError(f"Dynamics doesn't show {', '.join(unknown)}. Nothing was done.")
 
 
 def _drain(app: Engine, stop: _Stop, total: Counter[str], troubles: Counter[str], *, wait: bool) -> None:
@@ -228,13 +297,69 @@ def _status(app: Engine, options: argparse.Namespace) -> int:
     return PROBLEMS if needs else GOOD
 
 
+def _plan(app: Engine, options: argparse.Namespace) -> int:
+    """A file is put in its place once it is whole; the earlier plan is read before."""
+    _check_known(app, options.only or ())
+    part = options.out.with_name(f"{options.out.name}.part") if options.out else None
+    try:
+        with ExitStack() as files:
+            earlier = files.enter_context(options.diff.open(encoding="utf-8")) if options.diff else None
+            out = files.enter_context(part.open("w", encoding="utf-8")) if part else None
+            found = plan(
+                app.world,
+                only=options.only or (),
+                limit=options.limit,
+                out=out.write if out else None,
+                earlier=earlier,
+                progress=_looked_at,
+            )
+        if part:
+            part.replace(options.out)
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+    except (OSError, UnicodeError, json.JSONDecodeError) as error:
+        where = "--out" if isinstance(error, OSError) and part and error.filename == str(part) else "--diff"
+        reason = error.strerror if isinstance(error, OSError) else "this is no file that `plan --out` wrote"
+        raise ConfigurationError(f"{where}: {reason}. Nothing was done") from None
+    finally:
+        if part:
+            part.unlink(missing_ok=True)
+    show(found, as_json=True) if options.json else print(outlook(found))
+    return PROBLEMS if found["parked"] or found["held"] or "sync refuses to start" in found else GOOD
+
+
+def _looked_at(number: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{number:,} opportunities looked at ", end="", file=sys.stderr)
+
+
 def _explain(app: Engine, options: argparse.Namespace) -> int:
-    found = explain(app.world, options.id)
+    try:
+        key = _guid(options.id)
+    except argparse.ArgumentTypeError:
+        matches = named(app.world, options.id)
+        if len(matches) != 1:
+            return _tell_matches(options, matches)
+        key = next(iter(matches))
+    found = explain(app.world, key)
     if options.json:
         show(found, as_json=True)
     else:
         print(story(found))
     return GOOD if found["found"] else PROBLEMS
+
+
+def _tell_matches(options: argparse.Namespace, matches: Mapping[str, str]) -> int:
+    """Several: the operator chooses. The names are shown to whoever may read Dynamics with these settings."""
+    if options.json:
+        show({"found": False, "matches": dict(matches)}, as_json=True)
+    elif matches:
+        print("Several opportunities have such a name; ask again with an id:")
+        for key, name in matches.items():
+            print(f"{key}  {shorten(name, 42, placeholder=' …')}")
+    else:
+        print("No opportunity has such a name. Names are searched in Dynamics, ids are GUIDs.")
+    return USAGE if matches else PROBLEMS
 
 
 def _approve(app: Engine, options: argparse.Namespace) -> int:
@@ -254,6 +379,42 @@ def _repoint(app: Engine, options: argparse.Namespace) -> int:
         return USAGE
     show(repoint(app.world), as_json=options.json)
     return GOOD
+
+
+# --- mapping ------------------------------------------------------------------------------------------------
+
+
+def _propose(found: Setup, options: argparse.Namespace) -> int:
+    """Whatever is wrong with the present sync.toml: this makes the next one."""
+    if wrong := [what for setting, what in found.problems if setting != "SYNC_CONFIG"]:
+        raise ConfigurationError("; ".join(wrong))
+    if options.out and options.out.exists() and not options.force:
+        print(f"mapping init: {options.out} exists; --force replaces it. Nothing was done.", file=sys.stderr)
+        return USAGE
+    proposal = propose(found.world)
+    if options.out:
+        try:
+            options.out.write_text(proposal["toml"], encoding="utf-8")
+        except OSError as error:
+            print(f"mapping init: {options.out} can't be written: {error.strerror}", file=sys.stderr)
+            return USAGE
+    if options.json:
+        show(proposal, as_json=True)
+    elif options.out:
+        show({"written": options.out, "proposed": proposal["proposed"]}, as_json=False)
+    else:
+        print(proposal["toml"], end="")
+    return GOOD
+
+
+def _show_mapping(app: Engine, options: argparse.Namespace) -> int:
+    found = shown(app.world, options.id)
+    if options.json:
+        show(found, as_json=True)
+    else:
+        print(what_goes_where(found))
+    alone = any(field["left alone"] for fields in found["fields"].values() for field in fields.values())
+    return PROBLEMS if alone or (options.id and not found["example"]["found"]) else GOOD
 
 
 # --- failures, pause ----------------------------------------------------------------------------------------
@@ -326,6 +487,34 @@ def _export_failures(app: Engine, options: argparse.Namespace) -> int:
     table = csv.DictWriter(sys.stdout, [each.name for each in fields(Failure)])
     table.writeheader()
     table.writerows(asdict(each) for each in _chosen(app, options))
+    return GOOD
+
+
+def _resync(app: Engine, options: argparse.Namespace) -> int:
+    for work in split(Work(tuple(options.ids), force=True, why="resync")):
+        app.world.queue.put(work)
+    show({"queued": len(set(options.ids))}, as_json=options.json)
+    return GOOD
+
+
+def _backfill(app: Engine, options: argparse.Namespace) -> int:
+    mapped = sorted(set(options.clear) & app.world.config.opportunity.fields.keys())
+    fixed = app.world.target.describe(MarketoObject.OPPORTUNITY) if options.clear else {}
+    unknown = sorted(name for name in options.clear if name not in fixed or not fixed[name].updateable)
+    if mapped or unknown:
+        why = f"still mapped in sync.toml: {', '.join(mapped)}" if mapped else f"not writable: {', '.join(unknown)}"
+        print(f"backfill: {why}. Nothing was done.", file=sys.stderr)
+        return USAGE
+    if options.since is None or options.clear:
+        backfill(app.world, options.clear)
+        show({"next tick": "all opportunities are looked at again, in the slow lane"}, as_json=options.json)
+        return GOOD
+    queued = 0
+    for ids in app.world.source.modified_since("opportunity", options.since):
+        for work in split(Work(tuple(ids), lane=Lane.SLOW, why="backfill")):
+            app.world.queue.put(work)
+        queued += len(ids)
+    show({"queued": queued}, as_json=options.json)
     return GOOD
 
 

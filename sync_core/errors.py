@@ -6,6 +6,7 @@
   x RetryLater            put the ids back and try again after `delay` seconds; no record is blamed
     + Throttled           a service, or our own limiter, told us to slow down
     + Unavailable         timeouts, 5xx, dropped connections; `unanswered` if a write may still be applied
+      x ColumnsChanged    a column went away since its table was described
       x UnknownCode       an answer that stands in no list
     + OutOfTime           the lease is too old to start another Marketo write
     + QuotaExhausted      nothing helps before the daily quota resets
@@ -26,7 +27,11 @@ class SyncError(Exception):
 
 
 class ConfigurationError(SyncError):
-    """A person must change something; the message says what and where."""
+    """A person must change something; the message says what and where. `code` is Marketo's, if it refused."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class WrongPair(ConfigurationError):
@@ -54,6 +59,10 @@ class Unavailable(RetryLater):
     def __init__(self, message: str, *, delay: float = 60.0, unanswered: bool = False) -> None:
         super().__init__(message, delay=delay)
         self.unanswered = unanswered
+
+
+class ColumnsChanged(Unavailable):
+    """Dataverse no longer has a column that it described before: ask again what there is (dataverse.md §8)."""
 
 
 class UnknownCode(Unavailable):

@@ -11,11 +11,23 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sync_core.errors import ConfigurationError
@@ -24,6 +36,7 @@ COLUMN = r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$"
 CURRENCY = r"^(base|transaction|[A-Z]{3})$"
 PREFIX = r"^[A-Za-z0-9._:-]*$"  # a comma would split Marketo's filter values
 NOT_BLANK = r"\S"
+PERIOD = r"P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?"
 OWN_FIELDS = ("externalOpportunityId", "externalCompanyId", "externalSalesPersonId")
 
 Scalar = str | int | float | bool
@@ -137,11 +150,30 @@ class Rule(_Strict):
     since: str | None = None
     null: bool | None = None
 
+    @field_validator("since")
+    @classmethod
+    def _period_or_date(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(PERIOD, value):
+            try:
+                datetime.fromisoformat(value)
+            except ValueError:
+                raise PydanticCustomError(
+                    "since", "must be a period such as P24M, or a date such as 2025-01-31"
+                ) from None
+        return value
+
     @model_validator(mode="after")
     def _asks_something(self) -> Rule:
         if self.model_fields_set <= {"column"}:
             raise PydanticCustomError("no_condition", "needs one of in, not_in, equals, since, null")
         return self
+
+
+def _short(fields: Any) -> Any:
+    """`"name"` for `{ column = "name" }`."""
+    if not isinstance(fields, dict):
+        return fields
+    return {name: {"column": source} if isinstance(source, str) else source for name, source in fields.items()}
 
 
 class _Fields(_Strict):
@@ -159,7 +191,7 @@ class _Fields(_Strict):
             raise PydanticCustomError("own_field", f"the sync fills {mapped[0]} itself; set key instead")
         named = {name: item for name, item in value.items() if name in own}
         rest = {name: item for name, item in value.items() if name not in own}
-        return named | {"fields": {n: {"column": s} if isinstance(s, str) else s for n, s in rest.items()}}
+        return named | {"fields": _short(rest)}
 
 
 class OpportunityMap(_Fields):
@@ -177,6 +209,8 @@ class Match(_Strict):
 
 
 class People(_Strict):
+    """`fields` is what a created person gets besides its address: Marketo field = column of the contact."""
+
     match: Annotated[list[Match], Field(min_length=1)] = [Match(marketo="email", dataverse="emailaddress1")]
     several: Literal["most_recent", "oldest", "park"] = "most_recent"
     when_missing: Literal["wait", "create", "skip"] = "wait"
@@ -184,6 +218,10 @@ class People(_Strict):
     partition: str = ""
     cache_hours: Annotated[int, Field(ge=0, le=24)] = 24
     recheck_calls: Annotated[int, Field(ge=0)] = 100
+    fields: Annotated[dict[str, Source], BeforeValidator(_short)] = {
+        "firstName": Column(column="firstname"),
+        "lastName": Column(column="lastname"),
+    }
 
 
 RoleText = Annotated[str, Field(max_length=50, pattern=NOT_BLANK)]
@@ -250,6 +288,8 @@ class Sync(_Strict):
 
 
 class History(_Strict):
+    """`values`: what was posted for an opportunity is kept for 90 days, in clear; never anything of people."""
+
     values: bool = False
 
 
@@ -287,9 +327,39 @@ def parse(text: str, *, name: str = "sync.toml") -> SyncConfig:
         raise ConfigurationError(_no_toml(text, name, str(error))) from None
     except ValidationError as error:
         raise ConfigurationError("; ".join(_problems(text, name, data, error.errors()))) from None
+    if wrong := [_problem(text, name, path, what) for path, what in _contradictions(config)]:
+        raise ConfigurationError("; ".join(wrong))
     if missing := [_problem(text, name, path, f"{what} is not built yet") for path, what in _not_built(config)]:
         raise ConfigurationError("; ".join(missing))
     return config
+
+
+def _contradictions(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """Where two places of the file don't fit together."""
+    for section, table in (("opportunity", config.opportunity), ("company", config.company)):
+        for field, source in table.fields.items():
+            factors = source.product if isinstance(source, Product) else []
+            for factor in (each.removesuffix("%") for each in factors):
+                if isinstance(table.fields.get(factor), Product) or factor not in table.fields:
+                    yield (
+                        (section, field),
+                        f"can only multiply fields of [{section}] that are no products: not {factor}",
+                    )
+    if config.people.when_missing == "create" and "email" not in (match.marketo for match in config.people.match):
+        yield ("people", "when_missing"), "create needs a rule in match whose marketo is email"
+    for number, rule in enumerate(config.company.only):
+        if "." in rule.column:
+            yield ("company", "only", number), "is about columns of the account itself"
+    for match in config.people.match:
+        if "." in match.dataverse:
+            yield ("people", "match"), "a person is matched by a column of the contact itself"
+    if not config.removals.flag:
+        for path, policy in (
+            (("removals", "policy"), config.removals.policy),
+            (("filter", "when_leaving"), config.filter.when_leaving),
+        ):
+            if policy == "flag":
+                yield path, "flag needs [removals] flag = { a Marketo field = its value }"
 
 
 def _not_built(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -297,48 +367,6 @@ def _not_built(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]
     for section, table in (("opportunity", config.opportunity), ("company", config.company)):
         if table.key.column != f"{'account' if section == 'company' else section}id":
             yield (section, "key"), "a key other than the primary key"
-        for field, source in table.fields.items():
-            for what in _unbuilt_source(source):
-                yield (section, field), what
-            if section == "company" and isinstance(source, Column) and source.form == "label":
-                yield (section, field), "a label in [company]"
-    role = config.stakeholders.customer_role
-    switches = (
-        (("company", "only"), bool(config.company.only), "a filter on companies"),
-        (("people", "match"), len(config.people.match) > 1, "more than one match rule"),
-        (("people", "match"), any("." in match.dataverse for match in config.people.match), ONE_HOP),
-        (("people", "several"), config.people.several == "park", "several = park"),
-        (("people", "when_missing"), config.people.when_missing == "create", "creating people"),
-        (("people", "link_company"), config.people.link_company != "never", "linking people to companies"),
-        (("people", "partition"), bool(config.people.partition), "a lead partition"),
-        (("stakeholders", "customer_role"), isinstance(role, RoleSwitch) and "." in role.when, ONE_HOP),
-        (("filter", "rule"), bool(config.filter.rule), "a filter"),
-        (("filter", "when_leaving"), config.filter.when_leaving != "keep", "when_leaving other than keep"),
-        (("removals", "policy"), config.removals.policy != "delete", "a removal policy other than delete"),
-        (("removals", "flag"), bool(config.removals.flag), "flagging what was removed"),
-        (("sync", "apply_mapping"), config.sync.apply_mapping != "auto", "apply_mapping = manual"),
-        (("history", "values"), config.history.values, "the history of values"),
-    )
-    yield from ((path, what) for path, wanted, what in switches if wanted)
-
-
-ONE_HOP = "a column one hop away"
-
-
-def _unbuilt_source(source: Column | FirstOf | Switch | Constant | Product) -> Iterator[str]:
-    if isinstance(source, Switch):
-        yield "when / is / else"
-    if isinstance(source, Product):
-        yield "product"
-    if isinstance(source, FirstOf) and any("." in column for column in source.first_of):
-        yield ONE_HOP
-    if isinstance(source, Column):
-        if "." in source.column:
-            yield ONE_HOP
-        if source.currency not in (None, "base"):
-            yield f"currency = {source.currency}"
-        if source.form in ("id", "name") or source.join is not None:
-            yield "lookup names and multi-select choices"
 
 
 # --- what is wrong, in words ----------------------------------------------------------------------------------

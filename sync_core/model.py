@@ -51,6 +51,14 @@ class ConnectionRole:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """A currency of the organization: its id, and how many units one unit of the base currency is worth."""
+
+    id: str
+    per_base: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChangePage:
     """One page of a tracked read: exactly one of `next_link` and `delta_link` is set (dataverse.md §3.1)."""
 
@@ -58,6 +66,16 @@ class ChangePage:
     deleted: Sequence[str]
     next_link: str | None
     delta_link: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DataverseColumn:
+    """One column as the metadata describe it: AttributeType, display name, whether somebody added it."""
+
+    name: str
+    type: str
+    title: str
+    custom: bool
 
 
 # --- Marketo ------------------------------------------------------------------------------------------------
@@ -88,6 +106,7 @@ class Answer:
     status: str
     code: str = ""
     message: str = ""
+    id: int | None = None  # of a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +119,12 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Lead:
+    """A person found by *value*; `company` is its externalCompanyId, '' if it has none."""
+
     id: int
     value: str
     updated: str
+    company: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +135,7 @@ class MarketoField:
     type: str
     length: int | None
     updateable: bool
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

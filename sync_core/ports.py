@@ -16,6 +16,7 @@ from sync_core.model import (
     ChangePage,
     Connection,
     ConnectionRole,
+    DataverseColumn,
     Document,
     Lane,
     Lead,
@@ -23,6 +24,7 @@ from sync_core.model import (
     Letter,
     MarketoField,
     MarketoObject,
+    Rate,
     Role,
     Row,
     State,
@@ -68,12 +70,28 @@ class Limiter(Protocol):
     def used_today(self) -> int:
         """Calls counted since the last quota reset."""
 
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Our share: calls in 20 seconds, calls a day."""
+
 
 class Dataverse(Protocol):
     """Reads only; nothing is ever written to Dynamics."""
 
+    def sign_in(self) -> None:
+        """Get a token. Raises ConfigurationError, saying what to correct."""
+
     def organization(self) -> str:
         """OrganizationId of `WhoAmI`, lower case."""
+
+    def check_read(self, table: str, *, tracked: bool) -> None:
+        """Read one row of *table*; *tracked*: as a tracked read, which needs the right at organization level."""
+
+    def tracked(self, table: str) -> bool:
+        """Whether Dataverse keeps the changes of *table*."""
+
+    def retention(self) -> int:
+        """For how many days a delta link is good."""
 
     def newest_versions(self) -> Mapping[str, int]:
         """`versionnumber` of the opportunities written last, about twenty, by id."""
@@ -90,8 +108,16 @@ class Dataverse(Protocol):
     def ids(self, table: str) -> Iterator[Sequence[str]]:
         """All ids of *table*, page by page."""
 
-    def rows(self, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:
-        """The rows of *ids* that exist, by id, with *columns* (`$select` names)."""
+    def opportunities_named(self, text: str, limit: int) -> Mapping[str, str]:
+        """Names by id of the first *limit* opportunities whose name contains *text*, in order of name."""
+
+    def rows(
+        self, table: str, ids: Collection[str], columns: Collection[str], names: Collection[str] = ()
+    ) -> Mapping[str, Row]:
+        """The rows of *ids* that exist, by id, with *columns* (`$select` names).
+
+        For each lookup in *names* (logical names) the name of what it names, as `lookup@name`.
+        """
 
     def connections(self, opportunities: Collection[str]) -> Mapping[str, Sequence[Connection]]:
         """Pairs between these opportunities and anything, in either orientation, by opportunity."""
@@ -105,11 +131,26 @@ class Dataverse(Protocol):
     def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
         """Opportunities with a connection that shows one of these connection roles."""
 
+    def opportunities_of_accounts(self, accounts: Collection[str]) -> set[str]:
+        """Opportunities with one of *accounts*, or a contact of theirs, as customer or in the form's fields."""
+
     def opportunities_of_teams(self, teams: Collection[str]) -> set[str]:
         """Opportunities that one of these teams owns."""
 
     def columns(self, table: str) -> Mapping[str, str]:
-        """AttributeType by logical name of every column of *table*."""
+        """AttributeType by logical name of every column of *table*; raises ConfigurationError for an unknown table."""
+
+    def described(self, table: str) -> Mapping[str, DataverseColumn]:
+        """Every column of *table* that holds a value of its own, by logical name."""
+
+    def lengths(self, table: str) -> Mapping[str, int]:
+        """How many characters each text column of *table* holds, by logical name."""
+
+    def targets(self, table: str, lookup: str) -> Sequence[str]:
+        """The tables whose rows *lookup* may name."""
+
+    def rates(self) -> Mapping[str, Rate]:
+        """The currencies of the organization by ISO code."""
 
     def labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
         """The labels of a choice, state or status column in one language (LCID)."""
@@ -118,8 +159,20 @@ class Dataverse(Protocol):
 class Marketo(Protocol):
     """One method call is one or more REST calls, each through the `Limiter`."""
 
+    def sign_in(self) -> None:
+        """Get a token. Raises ConfigurationError, saying what to correct."""
+
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         """Fields by name, as the subscription describes them."""
+
+    def searchable(self) -> Collection[str]:
+        """The fields by which people can be asked for."""
+
+    def usage(self) -> int:
+        """Calls of today by everybody who uses the subscription, as Marketo counts them."""
+
+    def skew(self) -> float | None:
+        """Seconds that our clock is ahead of Marketo's, by its latest answer; None if there was none."""
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         """One `createOrUpdate` of at most 300 records; not sent from *until* on. Raises SplitBatch, OutOfTime."""
@@ -127,11 +180,25 @@ class Marketo(Protocol):
     def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         """One `delete.json` of at most 300 keys; the same promises as `upsert`."""
 
+    def create_people(self, records: Sequence[Mapping[str, Any]], partition: str, *, until: datetime) -> Answers:
+        """Create at most 300 people by e-mail address, in *partition* if given; who exists is skipped (1005)."""
+
+    def link_people(self, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        """Update at most 300 people by `id`."""
+
     def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
         """People whose *filter_type* is one of at most 300 values. Raises SplitBatch (more than 1,000 match)."""
 
     def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
         """Present roles of at most 300 opportunities, by externalOpportunityId (as Marketo spells it)."""
+
+    def records(
+        self, kind: MarketoObject, keys: Sequence[str], fields: Collection[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Present values of *fields* by key, for at most 300 opportunities, companies or sales persons that exist.
+
+        Raises SplitBatch when the answer would be too big.
+        """
 
 
 class Ledger(Protocol):
@@ -183,6 +250,18 @@ class Documents(Protocol):
     def delete(self, kind: str, name: str) -> None: ...
 
 
+class History(Protocol):
+    """What was posted for opportunities, for a while: the one place that keeps values, and never of people."""
+
+    def add(self, at: datetime, values: Mapping[str, Mapping[str, Any]]) -> None:
+        """By opportunity the fields that changed, with the values that were posted."""
+
+    def of(self, id: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        """(time in ISO, fields) of one opportunity, the latest first."""
+
+    def forget(self, before: datetime) -> None: ...
+
+
 class Queue(Protocol):
     """The transport of ids: at least once, in no order (azure.md §3)."""
 
@@ -200,6 +279,9 @@ class Queue(Protocol):
 
     def set_aside(self, body: str, reason: str) -> None:
         """Keep a message that is not ours, with the reason, where nothing consumes it."""
+
+    def probe(self) -> None:
+        """Send a message to a queue of its own, and delete it."""
 
     def lengths(self) -> Mapping[str, int]:
         """About how many messages: `fresh`, `slow`, `fresh poison`, `slow poison`, `unreadable`."""

@@ -1,13 +1,17 @@
-"""What the commands print: any plain value as lines or JSON, and the story of one opportunity."""
+"""What the commands print: any plain value as lines or JSON; for people the story of one opportunity and the plan."""
 
 from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from sync_core.flows.explain import reason_in_words
+from sync_core.flows.validate import Check, Light
 from sync_core.model import State
+
+WIDTH = 80
 
 
 def show(value: Any, *, as_json: bool) -> None:
@@ -43,34 +47,221 @@ def story(found: dict[str, Any]) -> str:
     if ledger.get("reason"):
         lines += _wrapped(f"Reason: {ledger['reason']}")
     if ledger.get("next try"):
-        lines.append(f"Next try: {ledger['next try']}")
+        lines.append(f"Next try: {ledger['next try']}, after {ledger['attempts']} before")
     if not found["found"]:
         gone = found["reported deleted"] or ledger["state"] == State.GONE
         deleted = "It was deleted there." if gone else "Nothing says that it was deleted."
-        return "\n".join([*lines, "Dynamics doesn't show this opportunity.", deleted])
+        there = f"Marketo {'still holds' if found['in Marketo'] else 'does not hold'} it."
+        return "\n".join([*lines, "Dynamics doesn't show this opportunity.", deleted, there])
+    if found["filter"]:
+        lines += _wrapped(f"Left out by {found['filter']}")
     lines += ["", *_wrapped(f"Customer: {found['customer rule']}."), f"Account: {found['account'] or 'none'}"]
-    lines += ["", f"Roles ({len(found['roles'])}):" if found["roles"] else "Roles: none"]
+    lines += _reference("Company", found["company"]) + _reference("Sales person", found["sales person"])
+    lines += ["", *_roles(found)]
+    lines += ["", f"Left out ({len(found['left out'])}):" if found["left out"] else "Left out: nobody"]
+    for item in found["left out"]:
+        lines += _wrapped(f"{item['text'] or 'no role'}: {item['who']}", "  ") + _wrapped(f"why: {item['why']}", "    ")
+        lines.append(f"    from: {reason_in_words(item['reason'])}")
+    there = "Marketo holds the same, but where it is said" if found["in Marketo"] else "Marketo does not hold it yet"
+    lines += ["", f"Values ({there}):"]
+    for name, field in found["fields"].items():
+        lines += _field(name, field)
+    for name, why in found["left alone"].items():
+        lines += _wrapped(f"{name}: left alone, {why}", "  ")
+    if found["unfit"]:
+        lines += ["", *_wrapped(f"Can't be posted: {found['unfit']}")]
+    if found["history"]:
+        lines += ["", "Last posts:"]
+    for post in found["history"]:
+        lines.append(f"  {post['at'][:19]}Z")
+        lines += [_short(f"    {name}: ", value) for name, value in post["fields"].items()]
+    lines += ["", "As read in Dynamics:", *(_short(f"  {name}: ", value) for name, value in found["row"].items())]
+    return "\n".join(lines)
+
+
+def _reference(what: str, found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    reason = f", {found['reason']}" if found.get("reason") else ""
+    there = "in Marketo" if found["in Marketo"] else "not in Marketo"
+    return [f"{what} {found['id']}:", *_wrapped(f"{there}; {found['state']}{reason}", "  ")]
+
+
+def _roles(found: dict[str, Any]) -> list[str]:
+    lines = [f"Roles ({len(found['roles'])}):" if found["roles"] else "Roles: none"]
     for role in found["roles"]:
         marks = [
             word for word, holds in (("primary", role["primary"]), ("not posted yet", not role["posted"])) if holds
         ]
-        lines.append(f"  {role['role']}: person {role['lead']}" + (f" ({', '.join(marks)})" if marks else ""))
+        marked = f" ({', '.join(marks)})" if marks else ""
+        lines += _wrapped(f"{role['role']}: person {role['lead']}{marked}", "  ")
         lines += [f"    because: {reason}" for reason in role["because"]]
         lines += [f"    contact {contact}" for contact in role["contacts"]]
-    lines += ["", f"Left out ({len(found['left out'])}):" if found["left out"] else "Left out: nobody"]
-    for item in found["left out"]:
-        lines += [f"  {item['text'] or 'no role'}: {item['who']}", *_wrapped(f"why: {item['why']}", "    ")]
-        lines.append(f"    from: {reason_in_words(item['reason'])}")
-    lines += ["", "Values:", *(_value(name, value, found["cut"]) for name, value in found["values"].items())]
-    if found["unfit"]:
-        lines += ["", *_wrapped(f"Can't be posted: {found['unfit']}")]
+    for match in found["several people"]:
+        people = ", ".join(map(str, match["people"]))
+        lines += _wrapped(f"one contact matches several people: {people}; taken: {match['taken'] or 'none'}", "  ")
+    wanted = {(role["lead"], role["role"].casefold()) for role in found["roles"]}
+    for lead, text in found["roles in Marketo"]:
+        if (lead, text.casefold()) not in wanted:
+            lines += _wrapped(f"also in Marketo: {text}, person {lead}", "  ")
+    return lines
+
+
+def _field(name: str, field: dict[str, Any]) -> list[str]:
+    lines = [_short(f"  {name}: ", field["value"]), *_wrapped(f"from {field['from']}", "    ")]
+    if field["cut from"]:
+        lines.append(f"    cut from {field['cut from']} characters to what Marketo takes")
+    if field["converted from"] is not None:
+        lines.append(_short("    converted from ", field["converted from"]))
+    if field["differs"]:
+        lines.append(_short("    Marketo holds ", field["in Marketo"]))
+    return lines
+
+
+def _short(head: str, value: Any) -> str:
+    """*head* and as much of *value* as fits on the line; blanks within it don't matter here."""
+    text = _plain(value) if not isinstance(value, str) else value
+    return head + textwrap.shorten(text, max(20, WIDTH - len(head)), placeholder=" …")[: WIDTH - len(head)]
+
+
+def outlook(found: dict[str, Any]) -> str:
+    """What `plan` prints for people: at most 80 columns."""
+    lines = _wrapped(f"Paused since {found['paused']}: sync does nothing until `resume`.") if "paused" in found else []
+    if "sync refuses to start" in found:
+        lines += _wrapped(f"sync refuses to start: {found['sync refuses to start']}.")
+    lines += ["sync would do this now; nothing was written:", *_part(found)]
+    if "only after `backfill`" in found:
+        lines += ["", "Besides, only after `backfill`:", *_part(found["only after `backfill`"])]
+    for state, reasons in found.get("stays as it is", {}).items():
+        lines += ["", f"Already {state}, and not looked at:", *_reasons(reasons)]
+    if "neither shown nor reported deleted" in found:
+        lines += ["", *_wrapped(f"{found['neither shown nor reported deleted']:,} not shown, nor reported deleted")]
+    if "messages on the queue" in found:
+        text = f"{found['messages on the queue']} messages are on the queue: what they are about is looked at as well."
+        lines += ["", *_wrapped(text)]
+    if found["left alone"]:
+        lines += ["", "Left alone:"]
+        for name, why in found["left alone"].items():
+            lines += _wrapped(f"{name}: {why}", "  ")
+    if found["first differences"]:
+        lines += ["", f"The first {len(found['first differences'])}:"]
+        for entry in found["first differences"]:
+            lines += _entry(entry)
+    if "compared with the earlier plan" in found:
+        lines += ["", "Compared with the earlier plan:", *_compared(found["compared with the earlier plan"])]
     return "\n".join(lines)
 
 
-def _value(name: str, value: Any, cut: list[str]) -> str:
-    text = textwrap.shorten(str(value) if value is not None else "-", 50, placeholder=" …")
-    return f"  {name}: {text}{' (cut to what Marketo takes)' if name in cut else ''}"
+def _part(found: dict[str, Any]) -> list[str]:
+    counted = ("opportunities", "companies", "sales persons", "people", "roles")
+    lines = []
+    for what in counted:
+        numbers = [f"{number:,} {name}" for name, number in found[what].items() if number]
+        lines += _wrapped(f"{what}: {', '.join(numbers) or 'none'}", "  ")
+    calls = found["Marketo calls"]
+    text = f"Marketo calls: {calls['to write']:,} to write, {calls['to read']:,} to read; "
+    text += f"at least {calls['minutes at least']:,} minutes of our share"
+    days = f", over {calls['days at least']} days of it" if calls["days at least"] > 1 else ""
+    lines += _wrapped(text + days, "  ")
+    for state, word in (("parked", "Parked"), ("waiting", "Waiting"), ("held", "Held")):
+        if found[state]:
+            lines += [f"  {word}:", *_reasons(found[state])]
+    if found["removals"]:
+        lines += ["  Removed from Marketo:", *(f"    {key}" for key in found["removals"])]
+    lines.append("  Marketo will log:")
+    for text in found["Marketo will log"]:
+        lines += _wrapped(text, "    ")
+    return lines
+
+
+def _reasons(reasons: dict[str, int]) -> list[str]:
+    return [line for reason, number in reasons.items() for line in _wrapped(f"{number:,}: {reason}", "    ")]
+
+
+def _entry(entry: dict[str, Any]) -> list[str]:
+    lines = [f"  {entry['id']}: {entry['does']}"]
+    for name, (present, value) in entry["fields"].items():
+        was = "" if entry["does"] == "create" else f"{textwrap.shorten(_plain(present), 24, placeholder=' …')} → "
+        lines.append(_short(f"    {name}: {was}"[: WIDTH - 20], value))
+    for what, roles in entry.get("roles", {}).items():
+        for role in roles:
+            lines += _wrapped(f"role {what}: {role}", "    ")
+    for state in ("parked", "waiting", "held"):
+        lines += _wrapped(f"{state}: {entry[state]}", "    ") if state in entry else []
+    return lines
+
+
+def _compared(found: dict[str, Any]) -> list[str]:
+    counts = ", ".join(f"{found[each]:,} {each}" for each in ("as before", "different", "new", "no longer"))
+    lines = [f"  {counts}"]
+    for entry in found["the first"]:
+        lines.append(f"  {entry['id']}:")
+        for name, change in entry.items():
+            if name != "id":
+                told = " → ".join(map(_plain, change)) if isinstance(change, list) else change
+                lines.append(_short(f"    {name}: ", told))
+    return lines
+
+
+def screen(checks: Sequence[Check]) -> str:
+    """What `validate` prints for people: a line for what is well, more for what is not; at most 80 columns."""
+    lines: list[str] = []
+    group = ""
+    for check in checks:
+        lines += [check.group] if check.group != group else []
+        group = check.group
+        light = "-" if check.light is Light.UNKNOWN else check.light
+        found = f"not checked, {check.found}" if check.light is Light.UNKNOWN else check.found
+        text = f"  {light:<5}  {check.name}: {found}"
+        if check.light in (Light.GREEN, Light.UNKNOWN):
+            lines.append(text if len(text) <= WIDTH else text[: WIDTH - 2] + " …")
+            continue
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=" " * 9, drop_whitespace=True)
+        lines += textwrap.wrap(f"→ {check.remedy}", WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 11)
+    counts = [(light, sum(check.light is light for check in checks)) for light in Light]
+    return "\n".join([*lines, f"{len(checks)} checks: {', '.join(f'{n} {light}' for light, n in counts if n)}"])
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, 80, initial_indent=indent, subsequent_indent=indent + "  ")
+
+
+def what_goes_where(found: dict[str, Any]) -> str:
+    """What `mapping show` prints for people: at most 80 columns."""
+    example = found["example"]
+    key = example["opportunity"]
+    lines = [f"Mapping {found['version']}"]
+    if not key:
+        lines += _wrapped("No example: Dynamics has no opportunity.")
+    elif not example["found"]:
+        lines += _wrapped(f"No example: Dynamics doesn't show the opportunity {key}.")
+    else:
+        lines += _wrapped(f"Example: opportunity {key}, account {example['account'] or 'none'}")
+        lines += _wrapped(f"The opportunity is {example['left out']}.") if "left out" in example else []
+        lines += _wrapped(f"The account is {example['account left out']}.") if "account left out" in example else []
+    lines += _wrapped(f"Key of opportunities in Marketo: {found['key of opportunities']}")
+    lines += _wrapped(f"Key of companies in Marketo: {found['key of companies']}")
+    for section, fields in found["fields"].items():
+        lines += ["", f"{section[:1].upper()}{section[1:]}:" if fields else f"{section}: no field"]
+        for name, field in fields.items():
+            lines += [f"  {name}", *_wrapped(f"← {field['from']}", "    "), *_types(field), *_example_of(field)]
+    for section, rules in found["rules"].items():
+        lines += ["", f"{section[:1].upper()}{section[1:]}:"]
+        lines += [line for rule in rules for line in _wrapped(f"- {rule}", "  ")]
+    return "\n".join(lines)
+
+
+def _types(field: dict[str, Any]) -> list[str]:
+    if field["left alone"]:
+        return _wrapped(f"LEFT ALONE: {field['left alone']}", "    ")
+    kinds = list(dict.fromkeys(each.partition(": ")[2] for each in field["Dynamics"]))
+    return _wrapped(f"{' or '.join(kinds)} → {field['Marketo']}" if kinds else f"→ {field['Marketo']}", "    ")
+
+
+def _example_of(field: dict[str, Any]) -> list[str]:
+    if "row" not in field:
+        return []
+    lines = [_short(f"    {column}: ", value) for column, value in field["row"].items()]
+    if "parked" in field:
+        return [*lines, *_wrapped(f"can't be sent: {field['parked']}", "    ")]
+    return [*lines, _short(f"    sent{', cut' if field['cut'] else ''}: ", field["sent"])]

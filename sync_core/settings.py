@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sync_core.errors import ConfigurationError
@@ -17,6 +18,16 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _NCRONTAB = re.compile(r"[\w*/,-]+(\s+[\w*/,-]+){5}")
 _HOST = re.compile(r"[A-Za-z0-9.-]+|::1")
 _KEYS = re.compile(r"(?:AccountKey|SharedAccessSignature)=([^;]+)")
+
+
+WHERE = "Functions read app settings (locally local.settings.json), commands the environment."
+
+
+class Problem(NamedTuple):
+    """What is wrong with a setting, '' if it is missing."""
+
+    setting: str
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,44 +52,53 @@ class Settings:
     storage_connection: str = field(default="", repr=False)
     storage_queue_uri: str = ""
     storage_table_uri: str = ""
+    storage_blob_uri: str = ""
     storage_client_id: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
         """Read *env*; one ConfigurationError names everything that is missing or wrong, with the remedy."""
+        settings, problems = cls.read(env)
+        if problems:
+            missing = [_OR.get(each.setting, each.setting) for each in problems if not each.text]
+            told = [f"missing settings: {', '.join(missing)}"] if missing else []
+            told += [each.text for each in problems if each.text]
+            raise ConfigurationError(f"{'; '.join(told)}. {WHERE}")
+        return settings
+
+    @classmethod
+    def read(cls, env: Mapping[str, str]) -> tuple[Settings, Sequence[Problem]]:
+        """As much of *env* as can be used, and what is missing or wrong; something harmless stands in for that."""
         values: dict[str, str | int] = {}
-        problems: list[str] = []
+        problems: list[Problem] = []
         for item in fields(cls):
             text = env.get(_environment(item.name), "").strip()
             if text:
                 values[item.name] = _number(item.name, text, problems) if item.type == "int" else text
         missing = [name for name in _REQUIRED if name.lower() not in values]
         if "storage_connection" not in values and not {"storage_queue_uri", "storage_table_uri"} <= values.keys():
-            missing.append(f"{STORAGE} (or {STORAGE}__queueServiceUri and {STORAGE}__tableServiceUri)")
+            missing.append(STORAGE)
         if {"dataverse_client_secret", "dataverse_client_certificate"} & values.keys():
             missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
-        problems += [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
+        problems = [Problem(name) for name in missing] + problems
+        addresses = [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
+        addresses.append(Problem(STORAGE, _bad_connection(str(values.get("storage_connection", "")))))
+        problems += [each for each in addresses if each.text]
         for name, most in _MOST.items():
             if int(values.get(name, 0)) > most:
-                problems.append(f"{name.upper()} must be at most {most}: Marketo allows no more (marketo.md §2)")
+                what = f"{name.upper()} must be at most {most}: Marketo allows no more (marketo.md §2)"
+                problems.append(Problem(name.upper(), what))
         if int(values.get("marketo_late_write_s", 0)) > LONGEST_LATE_WRITE_S:
-            problems.append(
-                f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"
-            )
+            what = f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"
+            problems.append(Problem("MARKETO_LATE_WRITE_S", what))
         if not _NCRONTAB.fullmatch(str(values.get("sync_schedule", DEFAULT_SCHEDULE))):
-            problems.append("SYNC_SCHEDULE must have six fields, such as 0 */5 * * * *")
-        problems.append(_bad_connection(str(values.get("storage_connection", ""))))
-        problems = [text for text in problems if text]
-        if missing:
-            problems.insert(0, f"missing settings: {', '.join(missing)}")
-        if problems:
-            raise ConfigurationError(
-                "; ".join(problems)
-                + ". Functions read app settings (locally local.settings.json), commands the environment."
-            )
+            problems.append(Problem("SYNC_SCHEDULE", "SYNC_SCHEDULE must have six fields, such as 0 */5 * * * *"))
+        wrong = {each.setting for each in problems}
+        values = {name: value for name, value in values.items() if _environment(name) not in wrong}
         for name in _URLS & values.keys():
             values[name] = str(values[name]).rstrip("/")
-        return cls(**values)  # type: ignore[arg-type]  # each value was checked above against its field's type
+        complete = {**_STAND_INS, **values}
+        return cls(**complete), problems  # type: ignore[arg-type]  # each value was checked above against its field's type
 
     @property
     def munchkin_id(self) -> str:
@@ -105,13 +125,19 @@ class Settings:
 
 
 _REQUIRED = ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET")
-_WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri"}
+_OR = {STORAGE: f"{STORAGE} (or {STORAGE}__queueServiceUri and {STORAGE}__tableServiceUri)"}
+_STAND_INS: Mapping[str, str | int] = {
+    **dict.fromkeys(("dataverse_url", "marketo_url"), "https://missing.invalid"),
+    **dict.fromkeys(("marketo_client_id", "marketo_client_secret"), "missing"),
+}
+_WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri", "storage_blob_uri"}
 _URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH
 _MOST = {"marketo_calls_per_20s": 100, "marketo_concurrency": 10}
 _ENVIRONMENT = {
     "storage_connection": STORAGE,
     "storage_queue_uri": f"{STORAGE}__queueServiceUri",
     "storage_table_uri": f"{STORAGE}__tableServiceUri",
+    "storage_blob_uri": f"{STORAGE}__blobServiceUri",
     "storage_client_id": f"{STORAGE}__clientId",
 }
 
@@ -120,9 +146,9 @@ def _environment(name: str) -> str:
     return _ENVIRONMENT.get(name, name.upper())
 
 
-def _number(name: str, text: str, problems: list[str]) -> int:
+def _number(name: str, text: str, problems: list[Problem]) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:
-        problems.append(f"{_environment(name)} must be a whole number above 0")
+        problems.append(Problem(_environment(name), f"{_environment(name)} must be a whole number above 0"))
         return 1
     return int(text)
 
@@ -134,8 +160,8 @@ def _bad_connection(text: str) -> str:
     return f"{STORAGE} must use https://" if plain or hosts - _LOOPBACK else ""
 
 
-def _bad_url(name: str, url: str) -> str:
-    """What is wrong with *url*, or an empty string: https except on loopback, no user, query or path in it.
+def _bad_url(name: str, url: str) -> Problem:
+    """What is wrong with *url*, if anything: https except on loopback, no user, query or path in it.
 
     The message never shows the value: a user, a query or what was pasted by mistake may be a secret.
     """
@@ -144,11 +170,11 @@ def _bad_url(name: str, url: str) -> str:
         parts = urlsplit(url)
         usable = _HOST.fullmatch(parts.hostname or "") and parts.port != 0
     except ValueError:
-        return f"{setting} must look like https://host"
+        return Problem(setting, f"{setting} must look like https://host")
     if not usable or "@" in parts.netloc or parts.query or parts.fragment:
-        return f"{setting} must look like https://host"
+        return Problem(setting, f"{setting} must look like https://host")
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
-        return f"{setting} must start with https://"
+        return Problem(setting, f"{setting} must start with https://")
     if parts.path.strip("/") and name not in _WITH_PATH:
-        return f"{setting} must be the bare address, without a path behind the host"
-    return ""
+        return Problem(setting, f"{setting} must be the bare address, without a path behind the host")
+    return Problem(setting)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -17,10 +18,11 @@ from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError
+from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig, parse
 from sync_core.ports import FanOut
-from sync_core.settings import Settings
+from sync_core.settings import STORAGE, Settings
 
 STORAGE_THREADS = 8  # more brings little from Azurite and nothing that the service needs (azure.md §6)
 
@@ -36,7 +38,36 @@ def engine() -> Engine:
 
 def build(settings: Settings, *, prefix: str = "") -> Engine:
     """An engine for *settings*; *prefix* keeps several apart in one storage account."""
-    config = read_config(settings.config_path)
+    world, _ = _world(settings, read_config(settings.config_path), prefix=prefix)
+    return Engine(world)
+
+
+def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
+    """What `validate` looks at: as much as *env* allows, and what is wrong with the rest."""
+    settings, found = Settings.read(env)
+    problems = [(each.setting, each.text or f"{each.setting} is missing") for each in found]
+    try:
+        config = read_config(settings.config_path)
+    except ConfigurationError as error:
+        problems.append(("SYNC_CONFIG", str(error)))
+        config = parse("[opportunity]")
+    lacking = any(setting.startswith(STORAGE) for setting, _ in problems)
+    try:
+        world, probes = _world(_without_storage(settings) if lacking else settings, config, prefix=prefix, stops=False)
+    except ConfigurationError as error:  # only the storage account's clients look at their settings that early
+        problems.append((STORAGE, str(error)))
+        world, probes = _world(_without_storage(settings), config, prefix=prefix, stops=False)
+    return Setup(world, problems, probes, settings.sync_schedule)
+
+
+def _without_storage(settings: Settings) -> Settings:
+    """Clients that nobody asks anything stand in for those that can't be made."""
+    return replace(settings, storage_connection="UseDevelopmentStorage=true")
+
+
+def _world(
+    settings: Settings, config: SyncConfig, *, prefix: str, stops: bool = True
+) -> tuple[World, Mapping[str, Callable[[], None]]]:
     clock = SystemClock()
     fan_out = threads(max(STORAGE_THREADS, settings.marketo_concurrency))
     storage = open_storage(settings, clock, fan_out, prefix=prefix)
@@ -47,27 +78,28 @@ def build(settings: Settings, *, prefix: str = "") -> Engine:
         concurrency=settings.marketo_concurrency,
         daily_calls=settings.marketo_daily_calls,
         random=random.random,
+        stops=stops,
     )
-    return Engine(
-        World(
-            source=DataverseClient(settings, clock, fan_out),
-            target=MarketoClient(settings, clock, limiter),
-            opportunities=storage.opportunities,
-            companies=storage.companies,
-            sales_persons=storage.sales_persons,
-            connections=storage.connections,
-            people=storage.people,
-            tombstones=storage.tombstones,
-            documents=storage.documents,
-            queue=storage.queue,
-            limiter=limiter,
-            clock=clock,
-            config=config,
-            late_write=settings.marketo_late_write_s,
-            subscription=settings.munchkin_id,
-            fan_out=fan_out,
-        )
+    world = World(
+        source=DataverseClient(settings, clock, fan_out),
+        target=MarketoClient(settings, clock, limiter),
+        opportunities=storage.opportunities,
+        companies=storage.companies,
+        sales_persons=storage.sales_persons,
+        connections=storage.connections,
+        people=storage.people,
+        tombstones=storage.tombstones,
+        documents=storage.documents,
+        queue=storage.queue,
+        history=storage.history,
+        limiter=limiter,
+        clock=clock,
+        config=config,
+        late_write=settings.marketo_late_write_s,
+        subscription=settings.munchkin_id,
+        fan_out=fan_out,
     )
+    return world, storage.probes
 
 
 def read_config(path: Path) -> SyncConfig:

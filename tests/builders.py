@@ -8,9 +8,10 @@ from typing import Any
 from uuid import UUID
 
 from sync_core.mapping import Source, Stakeholders, SyncConfig
-from sync_core.model import Connection, ConnectionRole, MarketoField, Role, Row
+from sync_core.model import Connection, ConnectionRole, MarketoField, Rate, Role, Row
 from sync_core.rules.association import CONTACT_TYPE, Association, Exclusion, LeftOut, Stake, associate, settle
-from sync_core.rules.fields import Labels, marketo_fields
+from sync_core.rules.fields import marketo_fields
+from sync_core.rules.sources import Knowledge, Labels
 
 ACCOUNT_TYPE = 1  # object type codes (dataverse.md §6.5)
 OPPORTUNITY_TYPE = 3
@@ -154,6 +155,9 @@ def a_role(
     return Role(lead, text, primary, created, reasons)
 
 
+NOTHING_KNOWN = Knowledge({}, {})
+
+
 def a_field(
     type: str = "string", length: int | None = None, *, name: str = "field", updateable: bool = True
 ) -> MarketoField:
@@ -173,12 +177,17 @@ def converted(value: Any, field: MarketoField | None = None, **options: Any) -> 
     """What one Dataverse value becomes in one Marketo field."""
     field = field or a_field()
     fields = {field.name: source({"column": "column", **options})}
-    return marketo_fields({"column": value}, fields, {field.name: field}, {}).values[field.name]
+    return marketo_fields({"column": value}, fields, {field.name: field}, NOTHING_KNOWN).values[field.name]
 
 
 def mapped(
-    row: Row, value: str | Mapping[str, Any], field: MarketoField | None = None, labels: Labels | None = None
+    row: Row,
+    value: str | Mapping[str, Any],
+    field: MarketoField | None = None,
+    labels: Labels | None = None,
+    rates: Mapping[str, Rate] | None = None,
 ) -> Any:
     """What one line of the mapping makes of *row*."""
     field = field or a_field()
-    return marketo_fields(row, {field.name: source(value)}, {field.name: field}, labels or {}).values[field.name]
+    known = Knowledge(labels or {}, rates or {})
+    return marketo_fields(row, {field.name: source(value)}, {field.name: field}, known).values[field.name]

@@ -47,6 +47,7 @@ class FakeLimiter:
         self.clock = clock
         self.daily_calls = daily_calls
         self.used = 0
+        self.stops = True
         self.kept: list[datetime] = []
         self.pauses: list[tuple[datetime, str, str]] = []
 
@@ -64,15 +65,23 @@ class FakeLimiter:
             raise
 
     def pause(self, *, until: datetime, reason: str, stop: bool = False, quota: bool = False) -> None:
+        if stop and not self.stops:
+            return
         self.pauses.append((until, "stop" if stop else "quota" if quota else "wait", reason))
 
     def used_today(self) -> int:
         return self.used
 
+    @property
+    def shares(self) -> tuple[int, int]:
+        return 50, self.daily_calls
+
     def _wait(self) -> None:
         for until, kind, reason in self.pauses:
             left = (until - self.clock.now()).total_seconds()
             if left <= 0:
+                continue
+            if kind == "stop" and not self.stops:
                 continue
             if kind == "stop":
                 raise ConfigurationError(reason)
@@ -150,6 +159,27 @@ class FakeLookup:
             self._texts.pop(id, None)
 
 
+class FakeHistory:
+    """Port `History`."""
+
+    def __init__(self) -> None:
+        self.content: dict[tuple[str, str], Mapping[str, Any]] = {}
+
+    def add(self, at: datetime, values: Mapping[str, Mapping[str, Any]]) -> None:
+        self.content |= {(id, _stamp(at)): json.loads(json.dumps(fields)) for id, fields in values.items()}
+
+    def of(self, id: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        entries = [(at, fields) for (key, at), fields in self.content.items() if key == id]
+        return sorted(entries, key=lambda entry: entry[0], reverse=True)
+
+    def forget(self, before: datetime) -> None:
+        self.content = {key: fields for key, fields in self.content.items() if key[1] >= _stamp(before)}
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 class FakeDocuments:
     """Port `Documents`."""
 
@@ -220,6 +250,8 @@ class FakeQueue:
 
     def set_aside(self, body: str, reason: str) -> None:
         self._send("unreadable", json.dumps({"reason": reason, "body": body[:LONGEST_ASIDE]}))
+
+    def probe(self) -> None: ...
 
     def lengths(self) -> Mapping[str, int]:
         return {name: len(messages) for name, messages in self.queues.items()}

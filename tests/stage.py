@@ -28,7 +28,7 @@ from sync_core.flows.world import World
 from sync_core.mapping import parse
 from sync_core.model import Lane
 from sync_core.settings import Settings
-from tests.fakes import FakeClock, FakeDocuments, FakeLedger, FakeLimiter, FakeLookup, FakeQueue
+from tests.fakes import FakeClock, FakeDocuments, FakeHistory, FakeLedger, FakeLimiter, FakeLookup, FakeQueue
 from tools.emulators.dataverse.administration import edit as dataverse_edit
 from tools.emulators.dataverse.identity import issue
 from tools.emulators.dataverse.loading import load
@@ -146,6 +146,7 @@ class Stage:
             tombstones=FakeLookup(),
             documents=FakeDocuments(),
             queue=FakeQueue(self.clock),
+            history=FakeHistory(),
             limiter=self.limiter,
             clock=self.clock,
             config=parse(text),

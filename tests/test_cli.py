@@ -139,7 +139,7 @@ def test_repoint_changes_nothing_without_confirm(stage: Stage, org: Org, capsys:
 
 def test_an_id_that_is_none_is_wrong_usage(capsys: Any) -> None:
     with pytest.raises(SystemExit) as stopped:
-        run("explain", "deal-7")
+        run("sync", "--only", "deal-7")
 
     assert stopped.value.code == cli.USAGE
     assert "give the GUID" in capsys.readouterr().err
@@ -172,13 +172,13 @@ def test_a_mapping_that_a_service_does_not_know_stops_sync_before_anything_is_qu
 
     assert run("sync") == cli.USAGE
 
-    assert "Dynamics' opportunity has no column new_nothing" in capsys.readouterr().err
+    assert "opportunity.description: Dynamics has no column new_nothing" in capsys.readouterr().err
     assert stage.world.queue.lengths()["fresh"] == 0
 
 
 def test_sync_says_what_it_waits_for(stage: Stage, org: Org, capsys: Any) -> None:
     stage.engine.detect()
-    cli.check_mapping(stage.world)
+    cli.suspended(stage.world)
     stage.limiter.pauses.append((stage.clock.now() + timedelta(seconds=90), "wait", "busy"))
 
     run("sync")

@@ -90,6 +90,21 @@ def test_without_secret_and_certificate_the_managed_identity_needs_no_further_se
     assert found.dataverse_client_secret == ""
 
 
+def test_what_can_be_used_is_read_even_when_the_rest_is_missing_or_wrong() -> None:
+    found, problems = Settings.read({"DATAVERSE_URL": "https://org.invalid/", "MARKETO_CONCURRENCY": "many"})
+
+    assert found.dataverse_url == "https://org.invalid"
+    assert found.marketo_concurrency == 5
+    assert [each.setting for each in problems] == [
+        *("MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET", STORAGE, "MARKETO_CONCURRENCY")
+    ]
+    assert [each.text for each in problems][-2:] == ["", "MARKETO_CONCURRENCY must be a whole number above 0"]
+
+
+def test_settings_without_problems_are_read_alike_both_ways() -> None:
+    assert Settings.read(COMPLETE) == (settings(), [])
+
+
 # --- addresses ------------------------------------------------------------------------------------------------
 
 

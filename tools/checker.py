@@ -9,11 +9,12 @@ Shares nothing with `sync_core`: a mistake made there is not repeated here.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -98,17 +99,34 @@ class Expected:
 # --- what should be there ---------------------------------------------------------------------------------------
 
 
-def expected(dataverse: Tables, leads: Iterable[Row], *, now: datetime | None = None) -> Expected:
-    """The default mapping and the association rules, for whole tables of raw rows."""
-    return _Rules(dataverse, leads, now or datetime.now(UTC)).run(dataverse["opportunity"])
+def expected(
+    dataverse: Tables,
+    leads: Iterable[Row],
+    *,
+    now: datetime | None = None,
+    filters: Sequence[Row] = (),
+    only: Sequence[Row] = (),
+) -> Expected:
+    """The default mapping and the association rules, for whole tables of raw rows.
+
+    *filters* and *only* are `[[filter.rule]]` and `[company] only` as they stand in sync.toml; who left the filter is
+    expected to be gone (`when_leaving = "remove"`).
+    """
+    return _Rules(dataverse, leads, now or datetime.now(UTC), filters, only).run(dataverse["opportunity"])
 
 
 class _Rules:
-    def __init__(self, dataverse: Tables, leads: Iterable[Row], now: datetime) -> None:
+    def __init__(
+        self, dataverse: Tables, leads: Iterable[Row], now: datetime, filters: Sequence[Row], only: Sequence[Row]
+    ) -> None:
         self.now = now
+        self.filters = filters
         self.contacts = {row["contactid"]: row for row in dataverse["contact"]}
         self.role_names = {row["connectionroleid"]: row for row in dataverse["connectionrole"]}
-        self.accounts = {row["accountid"]: company(row) for row in dataverse["account"]}
+        self.account_rows = {row["accountid"]: row for row in dataverse["account"]}
+        fit = (row for row in dataverse["account"] if all(holds(rule, read(row, rule["column"]), now) for rule in only))
+        self.accounts = {row["accountid"]: company(row) for row in fit}
+        self.excluded = self.account_rows.keys() - self.accounts
         self.stakeholders = defaultdict(list)
         for end in _ends(dataverse["connection"]):
             self.stakeholders[end.opportunity].append(end)
@@ -118,7 +136,7 @@ class _Rules:
         self.addresses: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
 
     def run(self, rows: Iterable[Row]) -> Expected:
-        opportunities = {row["opportunityid"]: self._opportunity(row) for row in rows}
+        opportunities = {row["opportunityid"]: self._opportunity(row) for row in rows if self._passes(row)}
         named = {row["externalCompanyId"] for row in opportunities.values()} & self.accounts.keys()
         return Expected(
             opportunities,
@@ -137,7 +155,21 @@ class _Rules:
             self._role(key, customer, CUSTOMER_ROLE, row["createdon"], primary=True)
         for end in self.stakeholders[key]:
             self._stakeholder(end)
-        return opportunity(row) | {"externalCompanyId": self._account(row)}
+        account = self._account(row)
+        return opportunity(row) | {"externalCompanyId": None if account in self.excluded else account}
+
+    def _passes(self, row: Row) -> bool:
+        """All rules of the filter; `contact.` is the customer, or else the one in the Contact field."""
+        person = self._master(row.get("_contactid_value") or row.get("_parentcontactid_value") or "")
+        sides = {
+            "account": self.account_rows.get(self._account(row) or "", {}),
+            "contact": self.contacts.get(person or "", {}),
+        }
+        for rule in self.filters:
+            side, dot, column = rule["column"].rpartition(".")
+            if not holds(rule, read(sides[side] if dot else row, column), self.now):
+                return False
+        return True
 
     def _account(self, row: Row) -> str | None:
         if contact := row.get("_contactid_value"):
@@ -191,6 +223,49 @@ class _Rules:
             passed.add(contact)
             contact = self.contacts[contact].get("_masterid_value") or contact
         return contact if contact in self.contacts else None
+
+
+def read(row: Row, column: str) -> Any:
+    """A column by its logical name."""
+    return row.get(column, row.get(f"_{column}_value"))
+
+
+def holds(rule: Row, value: Any, now: datetime) -> bool:
+    """One rule of sync.toml about one value."""
+    asked = {
+        "null": lambda wanted: wanted is (value is None),
+        "in": lambda items: _among(value, items),
+        "not_in": lambda items: not _among(value, items),
+        "equals": lambda item: _among(value, [item]),
+        "since": lambda text: value is not None and str(value) >= beginning(text, now)[: len(str(value))],
+    }
+    return all(holds_so(rule[name]) for name, holds_so in asked.items() if name in rule)
+
+
+def _among(value: Any, items: Iterable[Any]) -> bool:
+    """Text in any case; of several choices, which come as `1,2`, any; yes and no are no numbers."""
+    found = {_comparable(value)}
+    if isinstance(value, str) and value.replace(",", "").replace("-", "").isdigit():
+        found |= {_comparable(int(each)) for each in value.split(",")}
+    return value is not None and not found.isdisjoint(map(_comparable, items))
+
+
+def _comparable(value: Any) -> tuple[str, Any]:
+    if isinstance(value, bool):
+        return "yes or no", value
+    return ("text", value.lower()) if isinstance(value, str) else ("number", value)
+
+
+def beginning(since: str, now: datetime) -> str:
+    """The moment that `P1Y2M3W4D` or a date means, as Dataverse writes moments."""
+    if not since.startswith("P"):
+        return since
+    back = {unit: int(number) for number, unit in re.findall(r"(\d+)([YMWD])", since)}
+    months = now.year * 12 + now.month - 1 - 12 * back.get("Y", 0) - back.get("M", 0)
+    first = now.replace(year=months // 12, month=months % 12 + 1, day=1)
+    last = (first.replace(day=28) + timedelta(days=4)).replace(day=1) - timedelta(days=1)
+    begin = first.replace(day=min(now.day, last.day)) - timedelta(days=7 * back.get("W", 0) + back.get("D", 0))
+    return begin.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 from urllib3.util import parse_url
 
 from sync_core.adapters.transport import Again, Anonymous, Bearer, Memo, Reply, Transport
-from sync_core.errors import ConfigurationError, DeltaLinkExpired, NotTracked, SyncError, Unavailable
-from sync_core.model import ChangePage, Connection, ConnectionRole, Row
+from sync_core.errors import ColumnsChanged, ConfigurationError, DeltaLinkExpired, NotTracked, SyncError, Unavailable
+from sync_core.model import ChangePage, Connection, ConnectionRole, DataverseColumn, Rate, Row
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import Settings
 
@@ -66,6 +66,7 @@ TABLES: Mapping[str, Table] = {
     "connectionrole": Table("connectionroles", "connectionroleid"),
     "systemuser": Table("systemusers", "systemuserid"),
     "team": Table("teams", "teamid"),
+    "transactioncurrency": Table("transactioncurrencies", "transactioncurrencyid"),
 }
 """The tables we read (dataverse.md §6.1)."""
 
@@ -80,6 +81,8 @@ _PAIR = (
     "effectiveend",
     "createdon",
 )
+
+FORMATTED = "OData.Community.Display.V1.FormattedValue"
 
 _HEADERS = {"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"}
 
@@ -260,13 +263,30 @@ class DataverseClient:
         self._tokens = token_source(settings)
         self._token_lock = threading.Lock()
         self._columns: Memo[Mapping[str, str]] = Memo(clock, 3_600)
+        self._targets: Memo[Sequence[str]] = Memo(clock, 3_600)
+        self._rates: Memo[Mapping[str, Rate]] = Memo(clock, 3_600)
+        self._tables: Memo[Table] = Memo(clock, 86_400)
         self._tracked: Memo[bool] = Memo(clock, 3_600)
         self._labels: Memo[Mapping[int, str]] = Memo(clock, 3_600)
 
     # --- the port ---------------------------------------------------------------------------------------------
 
+    def sign_in(self) -> None:
+        self._transport.repeat(self._token)
+
     def organization(self) -> str:
         return str(self._get(f"{self._api}WhoAmI", need="OrganizationId")["OrganizationId"]).lower()
+
+    def check_read(self, table: str, *, tracked: bool) -> None:
+        url = self._url(table, self._table(table).key)
+        self._get(url, table=table, prefer=["odata.track-changes"] if tracked else [], page_size=1)
+
+    def tracked(self, table: str) -> bool:
+        return self._read_tracked(table)
+
+    def retention(self) -> int:
+        url = self._url("organization", "expirechangetrackingindays")
+        return int(self._get(url, table="organization")["value"][0]["expirechangetrackingindays"])
 
     def newest_versions(self) -> Mapping[str, int]:
         """By a small page, since `$top` is ignored where a page size is asked for (dataverse.md §4)."""
@@ -296,10 +316,19 @@ class DataverseClient:
     def ids(self, table: str) -> Iterator[Sequence[str]]:
         return self._id_pages(table)
 
-    def rows(self, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:
-        key = TABLES[table].key
-        found = self._by_chunk(table, ids, lambda chunk: within(key, chunk), key, *columns)
-        return {str(row[key]).lower(): row for row in found}
+    def opportunities_named(self, text: str, limit: int) -> Mapping[str, str]:
+        """By a small page, as for `newest_versions`; a quote inside of OData's text is written twice."""
+        condition = "contains(name,'{}')".format(text.replace("'", "''"))
+        url = self._url("opportunity", "name", filter=condition, orderby="name")
+        rows = self._get(url, table="opportunity", page_size=limit)["value"]
+        return {str(row["opportunityid"]).lower(): str(row.get("name") or "") for row in rows}
+
+    def rows(
+        self, table: str, ids: Collection[str], columns: Collection[str], names: Collection[str] = ()
+    ) -> Mapping[str, Row]:
+        key = self._table(table).key
+        found = self._by_chunk(table, ids, lambda chunk: within(key, chunk), key, *columns, names=bool(names))
+        return {str(row[key]).lower(): {**_plain(row), **_names(row, names)} for row in found}
 
     def connections(self, opportunities: Collection[str]) -> Mapping[str, Sequence[Connection]]:
         """See `fold` for how the two rows of a pair become one; every id asked for is in the answer."""
@@ -329,9 +358,41 @@ class DataverseClient:
     def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
         return self._connected(roles, "roleid")
 
+    def opportunities_of_accounts(self, accounts: Collection[str]) -> set[str]:
+        def customer_or_parent(chunk: Sequence[str]) -> str:
+            return f"{within('customerid', chunk)} or {within('parentaccountid', chunk)}"
+
+        rows = self._by_chunk("opportunity", accounts, customer_or_parent, "opportunityid")
+        staff = self._by_chunk("contact", accounts, lambda chunk: within("parentcustomerid", chunk), "contactid")
+        people = {str(row["contactid"]).lower() for row in staff}
+        of_people = self.opportunities_of_contacts(people) if people else set()
+        return {str(row["opportunityid"]).lower() for row in rows} | of_people
+
     def opportunities_of_teams(self, teams: Collection[str]) -> set[str]:
         rows = self._by_chunk("opportunity", teams, lambda chunk: within("owningteam", chunk), "opportunityid")
         return {str(row["opportunityid"]).lower() for row in rows}
+
+    def described(self, table: str) -> Mapping[str, DataverseColumn]:
+        """Without the virtual companions of other columns, such as `owneridname`, which nobody can select."""
+        path = f"{self._api}EntityDefinitions(LogicalName='{table}')/Attributes"
+        select = "LogicalName,AttributeType,AttributeTypeName,AttributeOf,DisplayName,IsCustomAttribute"
+        items = self._get(f"{path}?$select={select}", table=table)["value"]
+        return {item["LogicalName"]: _described(item) for item in items if not item.get("AttributeOf")}
+
+    def lengths(self, table: str) -> Mapping[str, int]:
+        return {
+            item["LogicalName"]: int(item["MaxLength"])
+            for kind in ("String", "Memo")
+            for item in self._get(self._attributes(table, kind), table=table)["value"]
+            if item.get("MaxLength")
+        }
+
+    def targets(self, table: str, lookup: str) -> Sequence[str]:
+        return self._targets.get((table, lookup), lambda: self._read_targets(table, lookup))
+
+    def rates(self) -> Mapping[str, Rate]:
+        """Asked once an hour: an exchange rate is a row that somebody edits."""
+        return self._rates.get("", self._read_rates)
 
     def labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
         """An option without a label in *language* has the one that the organization's own language gives it."""
@@ -370,32 +431,64 @@ class DataverseClient:
         return {end for row in rows for end in _opportunity_ends(row)}
 
     def _by_chunk(
-        self, table: str, ids: Collection[str], condition: Callable[[Sequence[str]], str], *columns: str
+        self,
+        table: str,
+        ids: Collection[str],
+        condition: Callable[[Sequence[str]], str],
+        *columns: str,
+        names: bool = False,
     ) -> list[Row]:
         """All rows that meet *condition*, asked for CHUNK ids at a time and side by side."""
 
         def fetch(chunk: Sequence[str]) -> list[Row]:
             url = self._url(table, *columns, filter=condition(chunk))
-            return [row for page in self._pages(url, table) for row in page]
+            return [row for page in self._pages(url, table, names=names) for row in page]
 
         return [row for rows in self._fan_out(fetch, list(_chunks(ids))) for row in rows]
 
-    def _pages(self, url: str, table: str) -> Iterator[list[Row]]:
-        """The rows of *url* and of all its next links, which are followed as they are."""
+    def _pages(self, url: str, table: str, *, names: bool = False) -> Iterator[list[Row]]:
+        """The rows of *url* and of all its next links, which are followed as they are; *names*: with annotations."""
         seen: set[str] = set()
         link: str | None = url
         while link:
             if link in seen or len(seen) == MAX_PAGES:
                 raise Unavailable(f"Dataverse's paging of {table} does not move on: a next link came again")
             seen.add(link)
-            body = self._get(link, table=table)
-            yield [_plain(row) for row in body["value"]]
+            body = self._get(link, table=table, prefer=[f'odata.include-annotations="{FORMATTED}"'] if names else ())
+            yield [row if names else _plain(row) for row in body["value"]]
             link = self._own(body["@odata.nextLink"]) if "@odata.nextLink" in body else None
 
     def _read_tracked(self, table: str) -> bool:
         """Asked first: where a table is not tracked, Dataverse may say so only after its last page (§3.5)."""
         path = f"EntityDefinitions(LogicalName='{table}')?$select=ChangeTrackingEnabled"
         return bool(self._get(f"{self._api}{path}", table=table, need="ChangeTrackingEnabled")["ChangeTrackingEnabled"])
+
+    def _read_targets(self, table: str, lookup: str) -> Sequence[str]:
+        path = f"EntityDefinitions(LogicalName='{table}')/Attributes(LogicalName='{lookup}')"
+        cast = "Microsoft.Dynamics.CRM.LookupAttributeMetadata?$select=LogicalName,Targets"
+        return tuple(self._get(f"{self._api}{path}/{cast}", table=table, need="Targets")["Targets"])
+
+    def _attributes(self, table: str, kind: str) -> str:
+        path = f"{self._api}EntityDefinitions(LogicalName='{table}')/Attributes"
+        return f"{path}/Microsoft.Dynamics.CRM.{kind}AttributeMetadata?$select=LogicalName,MaxLength"
+
+    def _read_rates(self) -> Mapping[str, Rate]:
+        url = self._url("transactioncurrency", "isocurrencycode", "exchangerate")
+        rows = (row for page in self._pages(url, "transactioncurrency") for row in page)
+        return {
+            str(row["isocurrencycode"]): Rate(str(row["transactioncurrencyid"]).lower(), float(row["exchangerate"]))
+            for row in rows
+            if row.get("exchangerate")
+        }
+
+    def _table(self, name: str) -> Table:
+        """How the Web API calls a table; asked for one that is not among those we always read."""
+        return TABLES.get(name) or self._tables.get(name, lambda: self._read_table(name))
+
+    def _read_table(self, name: str) -> Table:
+        path = f"EntityDefinitions(LogicalName='{name}')?$select=EntitySetName,PrimaryIdAttribute"
+        body = self._get(f"{self._api}{path}", table=name, need="EntitySetName")
+        return Table(str(body["EntitySetName"]), str(body["PrimaryIdAttribute"]))
 
     def _read_columns(self, table: str) -> Mapping[str, str]:
         path = f"EntityDefinitions(LogicalName='{table}')/Attributes"
@@ -421,7 +514,7 @@ class DataverseClient:
         """The address of a query; *options* are OData's, without the dollar sign."""
         query = {"select": ",".join(dict.fromkeys(columns)), **options}
         parts = [f"${name}={quote(value, safe=_SAFE)}" for name, value in query.items()]
-        return f"{self._api}{TABLES[table].path}?{'&'.join(parts)}"
+        return f"{self._api}{self._table(table).path}?{'&'.join(parts)}"
 
     def _own(self, link: str) -> str:
         """*link* itself, if it leads to our organization: whoever gets the request gets the token (§1.1).
@@ -468,6 +561,10 @@ class DataverseClient:
     def _send(self, url: str, headers: Mapping[str, str], token: str) -> Reply:
         return self._transport.ask("GET", url, read_timeout=READ_TIMEOUT, auth=Bearer(token), headers=headers)
 
+    def _forget_columns(self) -> bool:
+        """A column was deleted since we asked: the next delivery leaves the fields alone that need it."""
+        return sum(memo.forget() for memo in (self._columns, self._targets, self._labels)) > 0
+
     def _token(self, *, refused: str = "") -> str:
         """The token in use; a new one if that is the one just *refused*, which another thread may have replaced."""
         with self._token_lock:
@@ -491,6 +588,8 @@ class DataverseClient:
             return DeltaLinkExpired(f"Dataverse does not accept the stored link of {table} ({code})")
         if 400 <= reply.status < 500 and code in _UNTRACKED:
             return NotTracked(_untracked(table))
+        if code == NO_COLUMN and self._forget_columns():
+            return ColumnsChanged(f"{_unknown_column(message, table)}; its columns are asked for anew", delay=5)
         if 400 <= reply.status < 500 and code in _BY_CODE:
             return ConfigurationError(_BY_CODE[code](message, table))
         return self._transport.refuse(reply, f"{table} {code}" if code else "check DATAVERSE_URL")
@@ -537,6 +636,11 @@ def _opportunity_ends(row: Row) -> list[str]:
 
 def _plain(row: Row) -> Row:
     return {name: value for name, value in row.items() if "@" not in name}
+
+
+def _names(row: Row, lookups: Collection[str]) -> dict[str, Any]:
+    """Only lookups that name something are annotated (dataverse.md §5)."""
+    return {f"{lookup}@name": row.get(f"_{lookup}_value@{FORMATTED}") for lookup in lookups}
 
 
 def _change_page(body: Mapping[str, Any]) -> ChangePage:
@@ -604,6 +708,12 @@ def _attribute_type(item: Mapping[str, Any]) -> str:
     return name.removesuffix("Type") if kind == "Virtual" and name.startswith("MultiSelect") else kind
 
 
+def _described(item: Mapping[str, Any]) -> DataverseColumn:
+    title = (item.get("DisplayName") or {}).get("UserLocalizedLabel") or {}
+    custom = bool(item.get("IsCustomAttribute"))
+    return DataverseColumn(item["LogicalName"], _attribute_type(item), str(title.get("Label") or ""), custom)
+
+
 def _options(attribute: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The options of a choice, its own or global, or the two of a yes/no column."""
     found = attribute.get("OptionSet") or attribute.get("GlobalOptionSet") or {}
@@ -641,6 +751,11 @@ def _forbidden(code: str, message: str) -> str:
             "Dataverse does not know us: create an application user for DATAVERSE_CLIENT_ID (Power Platform admin "
             "center > Environment > Settings > Application users)"
         )
+    if code == "0x80040225":
+        return (
+            "the application user is disabled, or has no security role: activate it and give it the role (Power "
+            "Platform admin center > Environment > Settings > Application users)"
+        )
     if found := re.search(r"prv([A-Z][a-z]+)(\w+)", message):
         verb, table = found.groups()
         return (
@@ -667,10 +782,11 @@ def _unknown_column(message: str, table: str) -> str:
     return _no_column(name[1], table) if name else f"Dataverse does not understand our query of {table}"
 
 
+NO_COLUMN = "0x80060888"
 _UNTRACKED = ("0x80072491", "0x80072492")
 
 _BY_CODE: Mapping[str, Callable[[str, str], str]] = {
-    "0x80060888": _unknown_column,
+    NO_COLUMN: _unknown_column,
     "0x8006088a": lambda message, table: f"Dataverse has no table {table}: check DATAVERSE_URL and sync.toml",
 }
 """Codes that a person has to act on, whatever their status (dataverse.md §8)."""

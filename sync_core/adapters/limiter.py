@@ -91,7 +91,10 @@ def next_reset(now: datetime) -> datetime:
 
 
 class SharedLimiter:
-    """Port `Limiter` over port `Documents`. *random* gives numbers in [0, 1), for waits that don't collide."""
+    """Port `Limiter` over port `Documents`. *random* gives numbers in [0, 1), for waits that don't collide.
+
+    Without *stops* nobody is stopped and no stop is heeded: `validate` asks again what Marketo refused.
+    """
 
     def __init__(
         self,
@@ -102,8 +105,10 @@ class SharedLimiter:
         concurrency: int,
         daily_calls: int,
         random: Callable[[], float],
+        stops: bool = True,
     ) -> None:
         self._documents = documents
+        self._stops = stops
         self._clock = clock
         self._calls = calls_per_20s
         self._concurrency = concurrency
@@ -127,6 +132,8 @@ class SharedLimiter:
                 self._leave(slot, good)
 
     def pause(self, *, until: datetime, reason: str, stop: bool = False, quota: bool = False) -> None:
+        if stop and not self._stops:
+            return
         new = Pause(until.timestamp(), reason, "stop" if stop else "quota" if quota else "plain")
 
         def longer(share: Share) -> Share:
@@ -137,6 +144,10 @@ class SharedLimiter:
     def used_today(self) -> int:
         with self._lock:
             return self._read()[0].at(self._clock.now()).used
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        return self._calls, self._daily
 
     def _enter(self, hold: float) -> str:
         """Take one call and one slot, waiting for them if that is soon; the slot's name."""
@@ -172,7 +183,7 @@ class SharedLimiter:
         """None if a call may be sent now; the seconds until one may; or why none may for long."""
         now = self._clock.now()
         second, share = now.timestamp(), share.at(now)
-        if share.pause and share.pause.until > second:
+        if share.pause and share.pause.until > second and (self._stops or share.pause.kind != "stop"):
             return self._paused(share.pause, share.pause.until - second)
         if share.used >= self._daily:
             delay = (next_reset(now) - now).total_seconds()

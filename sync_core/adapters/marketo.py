@@ -8,8 +8,9 @@ applied (design.md §2.4).
 from __future__ import annotations
 
 import logging
+import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import random as chance
@@ -49,6 +50,7 @@ PAUSES: Mapping[str, timedelta] = {"606": timedelta(seconds=20), "615": timedelt
 WRITE_PATIENCE = 60.0
 """Seconds after the first attempt of a write in which it is repeated here; then the queue does the waiting."""
 
+_REQUEST_ID = re.compile(r"[0-9a-fA-F]+#([0-9a-fA-F]{10,12})")
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _JSON = {"Content-Type": "application/json"}
 _REFUSED_TOKENS = {"601", "602"}
@@ -57,6 +59,13 @@ _STOPS = {"603", "1018"}
 _LONG_WAITS = {"614", *_REFUSED_TOKENS}
 
 _log = logging.getLogger(__name__)
+
+_LEAD_FIELDS = ["id", "updatedAt", "externalCompanyId"]
+_KEYS: Mapping[MarketoObject, str] = {
+    MarketoObject.OPPORTUNITY: "externalOpportunityId",
+    MarketoObject.COMPANY: "externalCompanyId",
+    MarketoObject.SALES_PERSON: "externalSalesPersonId",
+}
 
 _Envelope = Mapping[str, Any]
 _Item = Mapping[str, Any]
@@ -156,26 +165,54 @@ class MarketoClient:
         self._transport = Transport("Marketo", clock, random=random)
         self._tokens = MarketoTokens(self._transport, settings, clock)
         self._fields: Memo[Mapping[str, MarketoField]] = Memo(clock, 86_400)
+        self._skew: float | None = None
 
     # --- the port ---------------------------------------------------------------------------------------------
+
+    def sign_in(self) -> None:
+        self._tokens.get()
 
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         """Fields by name, asked once a day (marketo.md §6.33)."""
         return self._fields.get(kind, lambda: self._describe(kind))
+
+    def searchable(self) -> Collection[str]:
+        """Only those that can be searched for alone, by the names that a query takes."""
+        described = self._described(MarketoObject.LEAD)
+        return {str(names[0]) for names in described.get("searchableFields", []) if len(names) == 1}
+
+    def usage(self) -> int:
+        """One of the calls that it counts (marketo.md §3.7)."""
+        days = _items(self._read(_Request("GET", "stats/usage.json", QUERY_TIMEOUT)))
+        return int(days[0].get("total") or 0) if days else 0
+
+    def skew(self) -> float | None:
+        return self._skew
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         """One `createOrUpdate`, keyed by Marketo's default: the external id, for a person the e-mail address."""
         timeout = LEAD_TIMEOUT if kind is MarketoObject.LEAD else WRITE_TIMEOUT
         return self._write(f"{kind}.json", {"action": "createOrUpdate", "input": records}, timeout, until)
 
+    def create_people(self, records: Sequence[Mapping[str, Any]], partition: str, *, until: datetime) -> Answers:
+        body = {"action": "createOnly", "lookupField": "email", "input": records}
+        where = {"partitionName": partition} if partition else {}
+        return self._write(f"{MarketoObject.LEAD}.json", body | where, LEAD_TIMEOUT, until)
+
+    def link_people(self, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        body = {"action": "updateOnly", "lookupField": "id", "input": records}
+        return self._write(f"{MarketoObject.LEAD}.json", body, LEAD_TIMEOUT, until)
+
     def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
-        return self._write(f"{kind}/delete.json", {"deleteBy": "dedupeFields", "input": keys}, WRITE_TIMEOUT, until)
+        """A person has one key only, its id."""
+        by = {} if kind is MarketoObject.LEAD else {"deleteBy": "dedupeFields"}
+        return self._write(f"{kind}/delete.json", {**by, "input": keys}, WRITE_TIMEOUT, until)
 
     def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
         """Raises ValueError for a value with a comma: it would be read as two (callers exclude those)."""
         if any("," in value for value in values):
             raise ValueError("a filter value with a comma is read as two values")
-        items = self._query(MarketoObject.LEAD, filter_type, values, ["id", "updatedAt", filter_type], LEAD_TIMEOUT)
+        items = self._query(MarketoObject.LEAD, filter_type, values, [*_LEAD_FIELDS, filter_type], LEAD_TIMEOUT)
         return [lead for lead in (_lead(item, filter_type) for item in items) if lead.value]
 
     def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
@@ -187,15 +224,31 @@ class MarketoClient:
             found.setdefault(asked.get(key.casefold(), key), []).append(_role(item))
         return found
 
+    def records(
+        self, kind: MarketoObject, keys: Sequence[str], fields: Collection[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Answers spell keys and field names in their own way (marketo.md §3.0); here they are as they were asked."""
+        name = _KEYS[kind]
+        asked = {key.casefold(): key for key in keys}
+        found = {}
+        for item in self._query(kind, name, keys, [name, *fields], QUERY_TIMEOUT):
+            values = {each.casefold(): value for each, value in item.items()}
+            key = str(values.get(name.casefold()))
+            found[asked.get(key.casefold(), key)] = {each: values.get(each.casefold()) for each in fields}
+        return found
+
     # --- requests ---------------------------------------------------------------------------------------------
 
     def _describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
-        path = f"{kind}/{'describe2' if kind is MarketoObject.LEAD else 'describe'}.json"
-        result = _items(self._read(_Request("GET", path, QUERY_TIMEOUT)))
-        fields = [_field(item) for item in (result[0].get("fields", []) if result else [])]
+        fields = [_field(item) for item in self._described(kind).get("fields", [])]
         if not fields:
             raise Unavailable(f"Marketo described no fields of {kind}")
         return {field.name: field for field in fields}
+
+    def _described(self, kind: MarketoObject) -> _Item:
+        path = f"{kind}/{'describe2' if kind is MarketoObject.LEAD else 'describe'}.json"
+        result = _items(self._read(_Request("GET", path, QUERY_TIMEOUT)))
+        return result[0] if result else {}
 
     def _query(
         self, kind: MarketoObject, filter_type: str, values: Sequence[str], fields: Sequence[str], timeout: float
@@ -303,6 +356,7 @@ class MarketoClient:
             text = f"Marketo answered {request.method} {request.resource} with something that is no answer"
             raise Again(Unavailable(text, unanswered=request.write))
         _log.debug("marketo.answered %s %s %s", request.method, request.resource, body.get("requestId"))
+        self._skew = _skew(str(body.get("requestId", "")), self._clock.now(), self._skew)
         return body
 
     def _refused(self, errors: Sequence[tuple[str, str]], request: _Request) -> SyncError | Again:
@@ -330,6 +384,13 @@ class MarketoClient:
 def _question(path: str, query: Mapping[str, str], timeout: float) -> _Request:
     """Always the POST form: 300 ids make no URL, and addresses in URLs would end in logs (marketo.md §5.2)."""
     return _Request("POST", f"{path}?_method=GET", timeout, urlencode(query).encode(), _FORM)
+
+
+def _skew(request_id: str, now: datetime, known: float | None) -> float | None:
+    """By `hex#hex`, whose second part is Marketo's time in milliseconds (marketo.md §1.5); else as *known*."""
+    if found := _REQUEST_ID.fullmatch(request_id):
+        return now.timestamp() - int(found[1], 16) / 1000
+    return known
 
 
 def _errors(envelope: _Envelope) -> list[tuple[str, str]]:
@@ -370,7 +431,7 @@ def _answers(envelope: _Envelope, expected: int) -> list[Answer]:
 def _answer(item: _Item) -> Answer:
     status = str(item.get("status", ""))
     if status != "skipped":
-        return Answer(status)
+        return Answer(status, id=int(item["id"]) if str(item.get("id", "")).isdigit() else None)
     return Answer(status, *reason(_pairs(item.get("reasons"))))
 
 
@@ -391,7 +452,8 @@ def _lead(item: _Item, filter_type: str) -> Lead:
     """Answers spell field names in their own way (marketo.md §3.0)."""
     values = {name.casefold(): value for name, value in item.items()}
     value = values.get(filter_type.casefold())
-    return Lead(int(item["id"]), "" if value is None else str(value).lower(), str(item.get("updatedAt") or ""))
+    company = str(values.get("externalcompanyid") or "")
+    return Lead(int(item["id"]), "" if value is None else str(value).lower(), str(item.get("updatedAt") or ""), company)
 
 
 def _role(item: _Item) -> Role:
@@ -406,4 +468,5 @@ def _field(item: _Item) -> MarketoField:
         str(item.get("dataType", "")),
         length if isinstance(length, int) else None,
         item.get("updateable") is not False,
+        str(item.get("displayName") or ""),
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -12,13 +15,20 @@ import requests
 from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableServiceClient
 from azure.identity import ManagedIdentityCredential
-from azure.storage.queue import LinearRetry, QueueServiceClient
+from azure.storage.queue import (
+    AccountSasPermissions,
+    LinearRetry,
+    QueueServiceClient,
+    ResourceTypes,
+    Services,
+    generate_account_sas,
+)
 from requests.adapters import HTTPAdapter
 
-from sync_core.adapters.tables import TableDocuments, TableLedger, TableMap
+from sync_core.adapters.tables import TableDocuments, TableHistory, TableLedger, TableMap, storage_answers
 from sync_core.adapters.transport import Anonymous
 from sync_core.adapters.work_queue import StorageQueue
-from sync_core.errors import ConfigurationError
+from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import STORAGE, Settings
 
@@ -40,8 +50,10 @@ class Storage:
     connections: TableMap
     people: TableMap
     tombstones: TableMap
+    history: TableHistory
     documents: TableDocuments
     queue: StorageQueue
+    probes: Mapping[str, Callable[[], None]]
 
 
 def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: str = "") -> Storage:
@@ -57,6 +69,8 @@ def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: s
     def table(name: str) -> Any:
         return tables.get_table_client(prefix + name)
 
+    documents = TableDocuments(table("SyncState"))
+    queue = StorageQueue(queues, clock, prefix=prefix)
     return Storage(
         opportunities=TableLedger(table("OpportunityLedger"), clock, fan_out),
         companies=TableLedger(table("CompanyLedger"), clock, fan_out),
@@ -64,9 +78,75 @@ def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: s
         connections=TableMap(table("ConnectionMap"), fan_out),
         people=TableMap(table("People"), fan_out),
         tombstones=TableMap(table("Tombstones"), fan_out),
-        documents=TableDocuments(table("SyncState")),
-        queue=StorageQueue(queues, clock, prefix=prefix),
+        history=TableHistory(table("History")),
+        documents=documents,
+        queue=queue,
+        probes={
+            "tables": partial(_probe_tables, documents),
+            "queues": queue.probe,
+            "blobs": partial(probe_blobs, settings, queues, clock),
+        },
     )
+
+
+def _probe_tables(documents: TableDocuments) -> None:
+    name = uuid.uuid4().hex
+    documents.write("probe", name, {}, None)
+    documents.delete("probe", name)
+
+
+# --- blobs: only the Functions host keeps any -----------------------------------------------------------------
+
+BLOB_ROLE = "Storage Blob Data Owner"
+_BLOB_API = {"x-ms-version": "2021-12-02", "x-ms-blob-type": "BlockBlob"}
+
+
+def probe_blobs(settings: Settings, queues: QueueServiceClient, clock: Clock) -> None:
+    """Write and delete a blob, by plain HTTP: two requests are no reason for another library."""
+    base, query, auth = _blobs(settings, queues, clock)
+    container, name = f"{base}/opportunity-sync-probe", uuid.uuid4().hex
+    for method, path in (
+        ("PUT", f"{container}?restype=container{query}"),
+        ("PUT", f"{container}/{name}?{query}"),
+        ("DELETE", f"{container}/{name}?{query}"),
+    ):
+        try:
+            answer = requests.request(method, path, headers=_BLOB_API | auth, data=b"", timeout=(CONNECT_S, READ_S))
+        except requests.RequestException as error:
+            raise Unavailable(f"the blobs of {STORAGE} give no answer ({type(error).__name__})") from None
+        code = answer.headers.get("x-ms-error-code", "")
+        if answer.status_code in (401, 403):
+            raise ConfigurationError(
+                f"Storage refuses us ({answer.status_code} {code}): check {STORAGE} and that the identity of the app "
+                f"has the role {BLOB_ROLE!r} on that storage account."
+            )
+        if answer.status_code >= 400 and code != "ContainerAlreadyExists":
+            raise Unavailable(f"the blobs of {STORAGE} give no answer (HTTP {answer.status_code} {code})")
+
+
+def _blobs(settings: Settings, queues: QueueServiceClient, clock: Clock) -> tuple[str, str, dict[str, str]]:
+    """The address of the account's blobs, and what signs a request: a query for a key, a header for an identity."""
+    if not settings.storage_connection:
+        if not settings.storage_blob_uri:
+            raise ConfigurationError(f"{STORAGE}__blobServiceUri is not set: set it, the Functions host needs it")
+        identity = ManagedIdentityCredential(client_id=settings.storage_client_id or None)
+        with storage_answers(BLOB_ROLE):
+            token = identity.get_token("https://storage.azure.com/.default").token
+        return settings.storage_blob_uri.rstrip("/"), "", {"Authorization": f"Bearer {token}"}
+    given = re.search(r"BlobEndpoint=([^;]+)", settings.storage_connection)
+    address = queues.url.partition("?")[0].replace(".queue.", ".blob.").replace(":10001/", ":10000/")
+    base = (given[1] if given else address).rstrip("/")
+    if signature := re.search(r"SharedAccessSignature=\??([^;]+)", settings.storage_connection):
+        return base, f"&{signature[1]}", {}
+    signature_of_ours = generate_account_sas(
+        str(queues.account_name),
+        queues.credential.account_key,
+        ResourceTypes(container=True, object=True),
+        AccountSasPermissions(write=True, delete=True, create=True),
+        clock.now() + timedelta(minutes=5),
+        services=Services(blob=True),
+    )
+    return base, f"&{signature_of_ours}", {}
 
 
 def _services(settings: Settings) -> tuple[TableServiceClient, QueueServiceClient]:

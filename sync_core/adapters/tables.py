@@ -562,6 +562,34 @@ class TableMap:
                 self._table.drop(entity["PartitionKey"], entity["RowKey"])
 
 
+class TableHistory:
+    """Port `History`: an entity for each post of an opportunity, in the partition of its ledger row."""
+
+    def __init__(self, table: TableClient) -> None:
+        self._table = _Table(table)
+
+    def add(self, at: datetime, values: Mapping[str, Mapping[str, Any]]) -> None:
+        partitions: defaultdict[str, list[_Change]] = defaultdict(list)
+        for id, fields in values.items():
+            entity = _entity(id[:1], f"{id}|{_stamp(at)}", dict(fields))
+            step = ("upsert", entity, {"mode": UpdateMode.REPLACE})
+            partitions[id[:1]].append(_Change(id, None, (step,), {}, _weight(entity)))
+        for part in (part for changes in partitions.values() for part in _transactions(changes)):
+            self._table.submit([operation for change in part for operation in change.operations])
+
+    def of(self, id: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        query = "PartitionKey eq @partition and RowKey ge @first and RowKey le @last"
+        keys = {"partition": id[:1], "first": f"{id}|", "last": f"{id}|~"}
+        found = self._table.query(query, keys, PAGE)
+        return [(entity["RowKey"].rpartition("|")[2], _content(entity)) for entity in reversed(found)]
+
+    def forget(self, before: datetime) -> None:
+        for page in self._table.pages("RowKey ge '0'", "PartitionKey", "RowKey"):
+            for entity in page:
+                if entity["RowKey"].rpartition("|")[2] < _stamp(before):
+                    self._table.drop(entity["PartitionKey"], entity["RowKey"])
+
+
 class TableDocuments:
     """Port `Documents`: a partition for each kind."""
 

@@ -315,6 +315,9 @@ class Memo(Generic[T]):
             self._kept[key] = (self._clock.monotonic() + self._seconds, fresh)
         return fresh
 
-    def forget(self) -> None:
+    def forget(self) -> bool:
+        """Whether anything was kept."""
         with self._lock:
+            kept = bool(self._kept)
             self._kept.clear()
+        return kept

@@ -27,6 +27,7 @@ QUEUES: dict[Name, str] = {
     "slow poison": "opportunity-sync-slow-poison",
     "unreadable": "opportunity-sync-unreadable",
 }
+PROBE, PROBE_S = "opportunity-sync-probe", 60
 FOREVER = -1  # seconds to live; without it a message dies after 7 days (azure.md §3.8)
 LONGEST_DELAY = timedelta(days=7)
 POISON_LEASE = timedelta(minutes=5)
@@ -47,6 +48,7 @@ class StorageQueue:
             name: service.get_queue_client(head + queue, message_encode_policy=encoding)
             for name, queue in QUEUES.items()
         }
+        self._probe = service.get_queue_client(head + PROBE)
         self._clock = clock
         self._ready: set[Name] = set()
 
@@ -82,6 +84,11 @@ class StorageQueue:
     def set_aside(self, body: str, reason: str) -> None:
         with self._answers("unreadable") as queue:
             queue.send_message(_envelope(body, reason), time_to_live=FOREVER)
+
+    def probe(self) -> None:
+        with storage_answers("Storage Queue Data Contributor"):
+            _create(self._probe)
+            self._probe.delete_message(self._probe.send_message("probe", time_to_live=PROBE_S))
 
     def lengths(self) -> dict[str, int]:
         return {name: self._length(name) for name in QUEUES}

@@ -47,17 +47,25 @@ class Case:
 
 @dataclass(slots=True)
 class ReferenceCase(Case):
-    """A company or a sales person."""
+    """A company or a sales person; `left` is the rule of `[company] only` that does not hold."""
 
     record: dict[str, Any] | None = None
+    values: dict[str, Any] = field(default_factory=dict)
     version: int | None = None
+    posted: bool = False
+    left: str = ""
 
 
 @dataclass(slots=True)
 class OpportunityCase(Case):
+    """`left` is the filter's rule that does not hold, `evidence` that Dynamics deleted it; `removed`: it is to leave
+    Marketo, `flagged`: it is to be marked there. Of `undecided` reasons nobody knows whose role they give.
+    """
+
     external: str = ""
     seen: Observed | None = None
     wanted: tuple[Role, ...] = ()
+    undecided: set[str] = field(default_factory=set)
     record: dict[str, Any] = field(default_factory=dict)
     posted: bool = False
     adopt: bool = False
@@ -65,13 +73,21 @@ class OpportunityCase(Case):
     plan: RolePlan = field(default_factory=RolePlan)
     roles: dict[tuple[int, str], Role] = field(default_factory=dict)
     planned: bool = False
+    left: str = ""
+    evidence: bool = False
     removed: bool = False
+    flagged: bool = False
     reserved: tuple[str, int] = ("", 0)
 
     @property
     def alive(self) -> bool:
-        """It exists in Dynamics, may be posted and has not met trouble."""
-        return self.going_on and self.seen is not None and not self.refused
+        """It exists in Dynamics, passes the filter, may be posted and has not met trouble."""
+        return self.going_on and self.seen is not None and not self.refused and not self.left
+
+    def part(self, policy: str) -> None:
+        """What becomes of it in Marketo, now that it is deleted or left the filter: delete or remove, flag, keep."""
+        self.removed = policy in ("delete", "remove")
+        self.flagged = policy == "flag" and bool(self.row.fields)
 
     @property
     def has_roles(self) -> bool:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, Unavailable
+from sync_core.flows.applied import notice
 from sync_core.flows.guard import COMPARISON, known_records, recheck_calls_left
 from sync_core.flows.observe import chunks
 from sync_core.flows.reconcile import DUE_UNASKED
@@ -26,12 +27,15 @@ from sync_core.mapping import SyncConfig
 from sync_core.messages import decode, parts, split
 from sync_core.model import ChangePage, Lane, LedgerRow, Letter, Row, State, Work
 from sync_core.ports import Ledger
+from sync_core.rules.filters import sides
 
 OPPORTUNITY = "opportunity"
 OPPORTUNITY_TYPE = 3
 ROLES = ("stamp", "connection roles")
 OVERLAP = timedelta(minutes=10)
 UNTRACKED_FOR = timedelta(hours=24)
+HISTORY = ("stamp", "history")
+HISTORY_FOR = timedelta(days=90)
 UNMATCHED_FOR = timedelta(hours=1)
 CONNECTION_ENDS = ("_record1id_value", "_record2id_value", "record1objecttypecode", "record2objecttypecode")
 DUE_PER_TICK = 1800
@@ -113,8 +117,20 @@ class _Detection:
             self._finish_full_read(feeds[OPPORTUNITY])
             self._compare_if_asked(feeds[OPPORTUNITY])
         self._save()
+        self._forget_history()
         self.tick.complete = self.tick.complete and all(feed.following for feed in feeds.values())
         return self.tick
+
+    def _forget_history(self) -> None:
+        """Once a day, what is older than `HISTORY_FOR`."""
+        if self.world.history is None or not self.world.config.history.values:
+            return
+        today = self.world.clock.now()
+        document = self.world.documents.read(*HISTORY)
+        if document is None or document.value["day"] != today.date().isoformat():
+            self.world.history.forget(today - HISTORY_FOR)
+            ticket = document.ticket if document else None
+            self.world.documents.write(*HISTORY, {"day": today.date().isoformat()}, ticket)
 
     def _time_left(self) -> bool:
         left = self.world.clock.monotonic() < self.stop_at
@@ -268,6 +284,8 @@ class _Detection:
     def _accounts(self, page: ChangePage) -> None:
         changed = {row["accountid"] for row in page.rows} | set(page.deleted)
         self.accounts |= dict.fromkeys(self.world.companies.rows(changed) if changed else ())
+        if changed and sides(self.world.config.filter.rule)["account"]:
+            self._add(self.world.source.opportunities_of_accounts(changed))
 
     def _users(self, page: ChangePage) -> None:
         changed = {row["systemuserid"] for row in page.rows}
@@ -326,7 +344,7 @@ class _Detection:
         rows = [row for row in rows if row.id not in held]
         limit = self.world.config.removals.limit(known_records(self.world)) if rows else 0
         kept = held
-        if len(rows) > limit:
+        if len(rows) > limit and self.world.config.removals.policy == "delete":
             why = f"removals held: {len(rows)} deletions in one tick, {limit} pass without approval"
             lost = self.world.opportunities.write([row.become(State.HELD, reason=why) for row in rows])
             kept |= {row.id for row in rows} - lost
@@ -383,17 +401,11 @@ class _Detection:
 
     def _notice_mapping(self, feed: Feed) -> None:
         """A changed mapping: every opportunity and every company is looked at again, in the slow lane."""
-        document = self.world.documents.read("stamp", "mapping")
-        version = self.world.config.version
-        if document is not None and document.value["version"] == version:
-            return
-        if document is not None:
+        if notice(self.world):
             self.queued = self.world.config.sync.fresh_max
             self._add_all(self.world.companies, self.accounts)
             self._start_over(feed)
             self._save(feed)
-        ticket = document.ticket if document else None
-        self.world.documents.write("stamp", "mapping", {"version": version}, ticket)
 
     def _empty_poison(self) -> None:
         """Poison copies live 7 days and lose their count: queue the halves forced, park a single id (§2.9)."""

@@ -2,43 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sync_core.flows.observe import observe, people
+from sync_core.flows.observe import Observation, Observed, observe
+from sync_core.flows.people import people
+from sync_core.flows.reading import Reading
+from sync_core.flows.rehearsal import rehearse, same
 from sync_core.flows.world import World
-from sync_core.model import LedgerRow, Role
+from sync_core.mapping import Column, Constant, FirstOf, Source, Switch, case_of
+from sync_core.model import Lead, LedgerRow, MarketoObject, Role, Row
+from sync_core.ports import Ledger
 from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, settle
 from sync_core.rules.fields import digests
 from sync_core.rules.planning import changed_fields
+from sync_core.rules.sources import clean, needs, value_of
+
+MATCHES = 20
+LAST_POSTS = 10
+
+
+def named(world: World, text: str) -> Mapping[str, str]:
+    """The first opportunities whose name contains *text*: names by id."""
+    return world.source.opportunities_named(text, MATCHES)
 
 
 def explain(world: World, key: str) -> dict[str, Any]:
-    """Everything known about one opportunity, as plain values; reads both services, writes nothing to them."""
+    """Everything known about one opportunity, as plain values; reads both services, writes nothing anywhere."""
+    rehearsal = rehearse(world)
+    try:
+        return _explain(rehearsal.world, key, rehearsal.marketo.matched)
+    finally:
+        rehearsal.kept.close()
+
+
+def _explain(world: World, key: str, matched: Sequence[Lead]) -> dict[str, Any]:
     row = world.opportunities.rows([key]).get(key, LedgerRow(key))
     answer: dict[str, Any] = {"opportunity": key, "ledger": _ledger(row)}
-    seen = observe(world, [key])
-    found = seen.opportunities.get(key)
-    if found is None:
-        return answer | {"found": False, "reported deleted": bool(world.tombstones.read([key]))}
-    known, _ = people(world, seen.contacts, found.contacts)
-    roles, left_out = settle(found.association, known)
+    observation = observe(world, [key])
+    seen = observation.opportunities.get(key)
     external = world.config.opportunity.key.external(key)
-    present = world.target.roles([external]).get(external, ())
-    values = dict(found.mapped.values) if found.mapped else {}
+    if seen is None:
+        present = world.target.records(MarketoObject.OPPORTUNITY, [external], ())
+        return answer | {
+            "found": False,
+            "reported deleted": bool(world.tombstones.read([key])),
+            "in Marketo": bool(present),
+        }
+    # Asked for whatever is remembered: only then it shows whether several people match.
+    known = people(world, observation.contacts, seen.contacts, doubted=seen.contacts).known
+    roles, left_out = settle(seen.association, known)
+    values = dict(seen.mapped.values) if seen.mapped else {}
+    fields = _fields(world, row, seen, observation, external)
     return answer | {
         "found": True,
-        "customer rule": found.association.rule,
-        "account": found.association.account,
-        "roles": [_role(role, found.association.stakes, row) for role in roles],
+        "filter": seen.outside,
+        "customer rule": seen.association.rule,
+        "account": seen.association.account,
+        "company": _reference(world.companies, seen.association.account),
+        "sales person": _sales_person(world, seen),
+        "roles": [_role(role, seen.association.stakes, row) for role in roles],
         "left out": [asdict(item) | {"why": str(item.why)} for item in left_out],
+        "several people": _several(matched, roles),
         "values": values,
-        "cut": list(found.mapped.cut) if found.mapped else [],
-        "unfit": found.unfit,
+        "fields": fields,
+        "cut": list(seen.mapped.cut) if seen.mapped else [],
+        "unfit": seen.unfit,
+        "left alone": dict(observation.suspended),
         "differs from what was posted": sorted(changed_fields(row, digests(values), values)) if row.known else [],
-        "roles in Marketo": sorted([role.lead, role.text] for role in present),
+        "in Marketo": any(field["in Marketo"] is not None for field in fields.values()),
+        "differs in Marketo": [name for name, field in fields.items() if field["differs"]],
+        "roles in Marketo": sorted([role.lead, role.text] for role in world.target.roles([external]).get(external, ())),
+        "history": _history(world, key),
+        "row": _as_read(world, seen.row),
     }
+
+
+def _history(world: World, key: str) -> list[dict[str, Any]]:
+    """The last posts, the latest first: which fields changed, and to what."""
+    if world.history is None:
+        return []
+    return [{"at": at, "fields": dict(fields)} for at, fields in world.history.of(key)[:LAST_POSTS]]
 
 
 def reason_in_words(reason: str) -> str:
@@ -69,3 +115,105 @@ def _role(role: Role, stakes: Any, row: LedgerRow) -> Mapping[str, Any]:
         "because": [reason_in_words(reason) for reason in role.reasons],
         "posted": role.key in {held.key for held in row.roles},
     }
+
+
+def _several(matched: Sequence[Lead], roles: Sequence[Role]) -> list[dict[str, Any]]:
+    """Where several people in Marketo match: all their ids, and whom of them the roles name."""
+    by_value: defaultdict[str, set[int]] = defaultdict(set)
+    for lead in matched:
+        by_value[lead.value].add(lead.id)
+    taken = {role.lead for role in roles}
+    return [
+        {"people": sorted(ids), "taken": next(iter(ids & taken), None)} for ids in by_value.values() if len(ids) > 1
+    ]
+
+
+def _reference(ledger: Ledger, key: str | None) -> dict[str, Any] | None:
+    """What the ledger says of a company or a sales person; one without fields is not in Marketo."""
+    if key is None:
+        return None
+    row = ledger.rows([key]).get(key, LedgerRow(key))
+    return {"id": key, "in Marketo": bool(row.fields), **_ledger(row)}
+
+
+def _sales_person(world: World, seen: Observed) -> dict[str, Any] | None:
+    return _reference(world.sales_persons, seen.owner) if world.config.owner.salesperson else None
+
+
+# --- values ---------------------------------------------------------------------------------------------------
+
+
+def _fields(
+    world: World, row: LedgerRow, seen: Observed, observation: Observation, external: str
+) -> dict[str, dict[str, Any]]:
+    """Every mapped field: its value, where it comes from, what became of it, and what Marketo holds."""
+    reading = Reading(world, "opportunity", MarketoObject.OPPORTUNITY, world.config.opportunity.fields)
+    values = dict(seen.mapped.values) if seen.mapped else {}
+    found = world.target.records(MarketoObject.OPPORTUNITY, [external], sorted(reading.fields))
+    present = found.get(external, {})
+    changed = changed_fields(row, digests(values), values)
+
+    def raw(name: str) -> Any:
+        return value_of(seen.row, reading.fields[name], reading.known, raw)
+
+    told = {}
+    for name, source in reading.fields.items():
+        value = values.get(name)
+        taken = clean(raw(name))
+        cut = seen.mapped is not None and name in seen.mapped.cut
+        told[name] = {
+            "value": value,
+            "from": origin(source, seen.row),
+            "cut from": len(taken) if cut and isinstance(taken, str) else None,
+            "converted from": taken if name in values and not cut and taken != value else None,
+            "posted": row.known and name not in changed,
+            "in Marketo": present.get(name),
+            "differs": seen.mapped is not None and external in found and not same(present.get(name), value),
+        }
+    return told
+
+
+def origin(source: Source, row: Row) -> str:
+    """Where a field's value comes from, with what the row holds there."""
+    match source:
+        case Constant():
+            return "the same for every opportunity"
+        case FirstOf():
+            taken = next((name for name in source.first_of if clean(row.get(name)) is not None), None)
+            names = ", ".join(source.first_of)
+            return f"{_held(taken, row)}, the first filled of {names}" if taken else f"none of {names} is filled"
+        case Switch():
+            column = source.cases.get(case_of(row.get(source.when)) or "", source.otherwise)
+            what = _held(column, row) if column else "nothing"
+            return f"{what}, since {_held(source.when, row)}"
+        case Column():
+            return _column(source, row)
+    return "the product of " + " and ".join(source.product)
+
+
+def _column(source: Column, row: Row) -> str:
+    base = source.currency not in (None, "transaction") and row.get(source.column) is None
+    held = _held(f"{source.column}_base" if base else source.column, row)
+    if source.equals is not None:
+        return f"whether {held} is {source.equals}"
+    if source.among is not None:
+        return f"whether {held} is one of {', '.join(map(str, source.among))}"
+    if clean(row.get(source.column)) is None and source.default is not None:
+        return f"{held}: the default"
+    how = {"label": "its label", "name": "the name of what it names"}.get(source.form, "")
+    currency = {"base": "in the base currency", "transaction": "as entered"}.get(source.currency or "", "")
+    if source.currency and not currency:
+        currency = f"in {source.currency}, by the exchange rate"
+    return ", ".join(part for part in (held, how, currency) if part)
+
+
+def _held(column: str | None, row: Row) -> str:
+    value = row.get(str(column))
+    return f"{column} (empty)" if clean(value) is None else f"{column} ({value})"
+
+
+def _as_read(world: World, row: Row) -> dict[str, Any]:
+    """The columns that the mapping reads, by their logical names."""
+    columns = {need.column for source in world.config.opportunity.fields.values() for need in needs(source)}
+    names = {f"{column}{more}" for column in columns for more in ("", "@name", "_base")}
+    return {name: row[name] for name in sorted(names) if name in row}

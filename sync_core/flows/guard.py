@@ -8,7 +8,7 @@ from typing import Any
 
 from sync_core.errors import Paused, WrongPair
 from sync_core.flows.world import World
-from sync_core.model import SCHEMA, State
+from sync_core.model import SCHEMA, Document, State
 
 WINDOW = timedelta(hours=24)
 PAUSED_DELAY_S = 300.0
@@ -83,11 +83,17 @@ def pair_of(world: World) -> dict[str, Any]:
 
 def check_pair(world: World) -> None:
     """Stop before any write when the state belongs to other services. The first start stamps the state."""
+    pair, stamp = compare_pair(world)
+    if pair != (stamp.value if stamp else None):
+        world.documents.write(*PAIR, pair, stamp.ticket if stamp else None)
+
+
+def compare_pair(world: World) -> tuple[Mapping[str, Any], Document | None]:
+    """What the settings lead to, and the stamp of the state. Raises WrongPair if they don't belong together."""
     pair = pair_of(world)
     stamp = world.documents.read(*PAIR)
     if stamp is None:
-        world.documents.write(*PAIR, pair, None)
-        return
+        return pair, None
     _compare(stamp.value, pair)
     known = stamp.value["witnesses"]
     now = world.source.rows("opportunity", known.keys(), {"versionnumber"}) if known else {}
@@ -96,8 +102,7 @@ def check_pair(world: World) -> None:
             f"{len(back)} opportunities, such as {back[0]}, have a lower row version than before: "
             f"was Dynamics restored from a backup? {REMEDY}"
         )
-    if pair != stamp.value:
-        world.documents.write(*PAIR, pair, stamp.ticket)
+    return pair, stamp
 
 
 def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -17,15 +17,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sync_core.errors import SyncError
+from sync_core.flows.applied import cleared, leave_alone
 from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, Outcome, ReferenceCase, seconds_to_wait
 from sync_core.flows.guard import REMOVALS_HELD, ask_for_comparison, recheck_calls_left, release, reserve
-from sync_core.flows.observe import Observation, observe, people
+from sync_core.flows.observe import Observation, observe
+from sync_core.flows.people import People, create, link, people
 from sync_core.flows.references import COMPANIES, SALES_PERSONS, References
 from sync_core.flows.roles import OPPORTUNITY_ID, Roles
 from sync_core.flows.world import World
-from sync_core.model import Answer, LedgerRow, MarketoObject, State, Verdict, Work
-from sync_core.rules.association import Exclusion, settle
+from sync_core.model import Answer, LedgerRow, MarketoObject, Row, State, Verdict, Work
+from sync_core.rules.association import Exclusion, account_of, settle
 from sync_core.rules.fields import digests
 from sync_core.rules.planning import NOT_VISIBLE_ATTEMPTS, changed_fields, refusal, wait
 from sync_core.rules.verdicts import verdict
@@ -60,6 +62,8 @@ class _Delivery:
         self.companies = References(world, COMPANIES, self.calls, self.counts)
         self.sales_persons = References(world, SALES_PERSONS, self.calls, self.counts)
         self.roles = Roles(world, self.cases, self.calls, self.counts)
+        self.people = People()
+        self.contacts: Mapping[str, Row] = {}
         self.started = world.clock.now().isoformat()
 
     def run(self) -> Outcome:
@@ -68,7 +72,9 @@ class _Delivery:
             self._decide(observe(self.world, list(self.cases)))
             self._judge_absent()
             self._sync_references()
+            self._settle()
             self._sync_opportunities()
+            self._flag()
             self.roles.read_back()
             self.roles.plan()
             self.roles.post()
@@ -101,30 +107,34 @@ class _Delivery:
         for key, seen in observation.opportunities.items():
             case = self.cases[key]
             case.seen = seen
+            case.left = seen.outside
+            if case.left and case.row.fields:
+                case.part(self.config.filter.when_leaving)
             certain = case.row.state in (State.IN_STEP, State.HELD) or case.row.reason.startswith(PEOPLE_MISSING)
             case.force = case.force or (case.row.known and not certain)
-            stakes |= seen.contacts
+            stakes |= set() if case.left or seen.mapped is None else seen.contacts
             doubted |= seen.contacts if case.force else set()
-        most = recheck_calls_left(self.world) if self.work.why in (DUE, DUE_UNASKED) else None
-        known, calls = people(
+        leave_alone(self.world, "opportunity", observation.suspended)
+        described = self.world.target.describe(MarketoObject.OPPORTUNITY)
+        emptied = [name for name in cleared(self.world) if name in described and described[name].updateable]
+        self.contacts = observation.contacts
+        self.people = people(
             self.world,
             observation.contacts,
             stakes,
             doubted=doubted,
             missing_for=self._missing_for(),
-            most_calls=most,
+            most_calls=recheck_calls_left(self.world) if self.work.why in (DUE, DUE_UNASKED) else None,
         )
-        self.counts["people calls"] += calls
+        self.counts["people calls"] += self.people.calls
         for key, seen in observation.opportunities.items():
             case = self.cases[key]
-            case.wanted, left_out = settle(seen.association, known)
-            missing = sum(item.why is Exclusion.UNKNOWN_PERSON for item in left_out)
-            if missing and self.config.people.when_missing == "wait":
-                case.waits = f"{PEOPLE_MISSING} {missing} not in Marketo"
             if seen.mapped is None:
-                case.refused = seen.unfit
-            else:
-                case.record = dict(seen.mapped.values)
+                case.refused = "" if case.left else seen.unfit
+            elif not case.left:
+                flags = observation.unflagged if case.force or not case.row.fields else _known(observation, case)
+                case.record = {**flags, **seen.mapped.values}
+                case.record |= {name: None for name in emptied if name in case.row.fields}
 
     def _missing_for(self) -> timedelta:
         """How long somebody who was missing in Marketo counts as missing still, without asking again."""
@@ -139,7 +149,8 @@ class _Delivery:
         for case in absent:
             tombstone = buried.get(case.id)
             if case.row.state is State.GONE or (tombstone and tombstone["at"] >= case.row.seen):
-                case.removed = True
+                case.evidence = True
+                case.part(self.config.removals.policy)
                 case.force = case.force or (case.row.known and case.row.state in UNTRUSTED)
             else:
                 case.waits = "not visible: a read by id lacks it, and nothing says that it was deleted"
@@ -151,7 +162,47 @@ class _Delivery:
         alive = {key: case.seen for key, case in self.cases.items() if case.seen is not None and case.record}
         owners = {key: seen.owner for key, seen in alive.items()} if self.config.owner.salesperson else {}
         self.sales_persons.sync(owners, self.cases)
-        self.companies.sync({key: seen.association.account for key, seen in alive.items()}, self.cases)
+        accounts = {key: seen.association.account for key, seen in alive.items()}
+        self.companies.sync(accounts, self.cases, more=self._accounts_of_people())
+
+    def _accounts_of_people(self) -> set[str]:
+        """Accounts that people may be tied to: they must be in Marketo before."""
+        config = self.config.people
+        tied = self.people.missing() if config.when_missing == "create" else []
+        if config.link_company != "never":
+            tied += [contact for contact, lead in self.people.known.items() if isinstance(lead, int)]
+        return {account for contact in tied if (account := account_of(self.contacts, contact))}
+
+    def _settle(self) -> None:
+        """Create and link people if sync.toml says so; then the roles follow."""
+        config, failed = self.config.people, dict[str, str]()
+        if config.when_missing == "create":
+            failed = create(self.world, self.contacts, self.people, self._company_of, self.calls.deadline)
+        if config.link_company != "never":
+            linked = link(self.world, self.contacts, self.people, self._company_of, self.calls.deadline)
+            self.counts["people linked"] += linked
+        for case in self.cases.values():
+            if case.seen is None or case.left or case.refused:
+                continue
+            case.wanted, left_out = settle(case.seen.association, self.people.known)
+            missing = [item.who for item in left_out if item.why is Exclusion.UNKNOWN_PERSON]
+            if missing and config.when_missing != "skip":
+                case.waits = case.waits or self._who_is_missing(case, missing, failed)
+            if several := {item.reason for item in left_out if item.why is Exclusion.SEVERAL}:
+                case.undecided = several
+                case.held = f"{PEOPLE_MISSING} {len(several)} of several in Marketo each; see `explain`"
+
+    def _who_is_missing(self, case: OpportunityCase, missing: list[str], failed: Mapping[str, str]) -> str:
+        """Why it waits: as told by this delivery, or by the one that asked last."""
+        told = next((failed[contact] for contact in missing if contact in failed), "")
+        if not told and not self.people.asked.intersection(missing) and case.row.reason.startswith(PEOPLE_MISSING):
+            return case.row.reason
+        return told or f"{PEOPLE_MISSING} {len(missing)} not in Marketo"
+
+    def _company_of(self, contact: str) -> str | None:
+        """The externalCompanyId of a contact's account, if Marketo has that company."""
+        account = account_of(self.contacts, contact)
+        return self.companies.external(account) if account and self.companies.has(account) else None
 
     # --- opportunities ------------------------------------------------------------------------------------
 
@@ -171,7 +222,7 @@ class _Delivery:
         judge(case, MarketoObject.OPPORTUNITY, answer)
         if answer.status in ("created", "updated"):
             case.posted = True
-            case.adopt = answer.status == "updated" and not case.row.known
+            case.adopt = answer.status == "updated" and not case.row.fields
             self.counts["opportunities posted"] += 1
 
     # --- removals -----------------------------------------------------------------------------------------
@@ -186,11 +237,30 @@ class _Delivery:
             and (case.force or (case.row.state is not State.GONE and (case.row.fields or case.row.roles)))
         ]
 
+    def _flag(self) -> None:
+        """Mark in Marketo what is deleted in Dynamics or left the filter, where sync.toml says so."""
+        flags = self.config.removals.flag
+        digest = digests(flags)
+        marked = [
+            (case, {OPPORTUNITY_ID: case.external, **flags})
+            for case in self.cases.values()
+            if case.flagged and case.going_on and changed_fields(case.row, digest, flags)
+        ]
+        self.calls.send(MarketoObject.OPPORTUNITY, marked, self._flag_answer)
+
+    def _flag_answer(self, case: OpportunityCase, _record: Mapping[str, Any], answer: Answer) -> None:
+        judge(case, MarketoObject.OPPORTUNITY, answer)
+        if answer.status in ("created", "updated"):
+            case.row = replace(case.row, fields={**case.row.fields, **digests(self.config.removals.flag)})
+            self.counts["opportunities flagged"] += 1
+
     def _reserve_removals(self) -> None:
-        """Hold what the guard doesn't let through (design.md §2.7)."""
+        """Hold what the guard doesn't let through (design.md §2.7), and all that a changed filter would remove."""
         going = [case for case in self._to_remove() if not case.row.approved]
         for case in going:
             case.held = case.row.reason if case.row.state is State.HELD else ""
+            if case.left and not case.held and case.row.mapping not in ("", self.config.version):
+                case.held = f"{REMOVALS_HELD} a change of the filter would remove it"
         # A row that is gone already was counted when it went: this is a second try.
         counted = [case for case in going if not case.held and case.row.state is not State.GONE]
         why = reserve(self.world, "opportunities", len(counted)) if counted else ""
@@ -221,15 +291,33 @@ class _Delivery:
             self.counts[f"opportunities {row.state}"] += 1
         lost = self.world.opportunities.write(rows) if rows else set()
         self._put_back(outcome, lost)
+        self._keep_history(lost)
         done = [case for case in self.cases.values() if case.going_on and case.id not in lost]
-        self.world.tombstones.delete([c.id for c in done if c.removed and not c.held and not c.waits])
+        self.world.tombstones.delete([c.id for c in done if c.evidence and not (c.held or c.waits or c.refused)])
         self.counts["handled"] = len(done)
         return outcome
+
+    def _keep_history(self, lost: set[str]) -> None:
+        """The values that changed, of the mapped fields alone: `[history] values` of sync.toml, never of people."""
+        if self.world.history is None or not self.config.history.values:
+            return
+        changes = {}
+        for case in self.cases.values():
+            if case.posted and case.going_on and case.id not in lost:
+                names = changed_fields(case.row, case.digests, case.record)
+                changes[case.id] = {name: case.record[name] for name in names}
+        self.world.history.add(self._now, {key: fields for key, fields in changes.items() if fields})
+
+    @property
+    def _now(self) -> datetime:
+        return self.world.clock.now()
 
     def _next(self, case: OpportunityCase) -> LedgerRow:
         """The row that says what Marketo holds now and what comes next."""
         if case.seen is None:
             return self._next_absent(case)
+        if case.left:
+            return self._next_outside(case)
         version = case.seen.row.get("versionnumber")
         row = replace(case.row, version=version, mapping=self.config.version, seen=self.started)
         if case.posted:
@@ -240,22 +328,39 @@ class _Delivery:
         if case.held.startswith(REMOVALS_HELD):
             return row.become(State.HELD, reason=case.held, mapping=case.row.mapping)
         if case.waits:
-            return wait(row, case.waits, self.world.clock.now())
+            return wait(row, case.waits, self._now)
         if case.refused or case.held:
             return row.become(State.PARKED, reason=case.refused or case.held)
         return row.become(State.IN_STEP)
 
     def _next_absent(self, case: OpportunityCase) -> LedgerRow:
-        if not case.removed:
+        if not case.evidence:
             if case.row.attempts + 1 >= NOT_VISIBLE_ATTEMPTS:
                 ask_for_comparison(self.world)
                 return case.row.become(State.PARKED, reason=case.waits, attempts=case.row.attempts)
-            return wait(case.row, case.waits, self.world.clock.now())
+            return wait(case.row, case.waits, self._now)
         if case.held:
             return case.row.become(State.HELD, reason=case.held)
         if case.waits:
-            return wait(replace(case.row, roles=tuple(case.roles.values())), case.waits, self.world.clock.now())
+            return wait(replace(case.row, roles=tuple(case.roles.values())), case.waits, self._now)
+        if case.refused:
+            return case.row.become(State.PARKED, reason=case.refused)
         return replace(case.row, fields={}, roles=()).become(State.GONE)
+
+    def _next_outside(self, case: OpportunityCase) -> LedgerRow:
+        """It left the filter: removed from Marketo, flagged there, or kept as it was."""
+        row = replace(case.row, seen=self.started)
+        if case.held:
+            return row.become(State.HELD, reason=case.held)
+        if case.waits:
+            return wait(
+                replace(row, roles=tuple(case.roles.values()) if case.removed else row.roles), case.waits, self._now
+            )
+        if case.refused:
+            return row.become(State.PARKED, reason=case.refused)
+        if case.removed:
+            row = replace(row, fields={}, roles=())
+        return row.become(State.IN_STEP, reason=case.left, mapping=self.config.version)
 
     def _give_back(self, error: SyncError) -> Outcome:
         """Dynamics or the storage failed somewhere on the way: nothing counts as recorded."""
@@ -298,3 +403,8 @@ class _Delivery:
         troubles = (case.trouble for case in (*mine, *companies, *users) if case.trouble)
         outcome.trouble = next(troubles, None)
         self.counts["put back"] += len(mine)
+
+
+def _known(observation: Observation, case: OpportunityCase) -> dict[str, Any]:
+    """The flags that the ledger says Marketo holds: only those have to be taken back."""
+    return {name: value for name, value in observation.unflagged.items() if name in case.row.fields}

@@ -10,13 +10,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sync_core.flows.applied import leave_alone
 from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, ReferenceCase
+from sync_core.flows.reading import Reading, check_time
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Key, Source
-from sync_core.model import Answer, LedgerRow, MarketoField, MarketoObject, State
+from sync_core.messages import split
+from sync_core.model import Answer, Lane, LedgerRow, MarketoField, MarketoObject, State, Work
 from sync_core.ports import Ledger
-from sync_core.rules.fields import UnfitValueError, check_described, columns, digests, marketo_fields
+from sync_core.rules.fields import UnfitValueError, digests
+from sync_core.rules.filters import outside
 from sync_core.rules.planning import changed_fields, wait
 
 COMPANY_ID = "externalCompanyId"
@@ -70,6 +74,8 @@ class References:
         self.cases: dict[str, ReferenceCase] = {}
         self.lost: set[str] = set()
         self.moved: set[str] = set()
+        self.present: set[str] = set()
+        self.excluded: set[str] = set()
         self.fixed: set[str] = set()
 
     @property
@@ -90,21 +96,33 @@ class References:
         for key in ids:
             self.cases[key] = ReferenceCase(rows.get(key, LedgerRow(key)), force)
 
-    def sync(self, wanted: Mapping[str, str | None], cases: Mapping[str, OpportunityCase]) -> None:
-        """Post those of the message, and those that opportunities (by id in *wanted*) need and Marketo lacks."""
+    def sync(
+        self, wanted: Mapping[str, str | None], cases: Mapping[str, OpportunityCase], *, more: Collection[str] = ()
+    ) -> None:
+        """Post those of the message, and those that opportunities (by id in *wanted*) need and Marketo lacks.
+
+        *more* are needed by people.
+        """
         needed = {key for id, key in wanted.items() if key and self._needs(cases[id], key)}
         doubted = {key for id, key in wanted.items() if key and cases[id].row.reason.startswith(self.kind.doubts)}
         # Whoever posted it last may have died before it wrote that down, or saw that the record changed meanwhile.
         again = {key for id, key in wanted.items() if key and cases[id].force}
-        missing = needed - self.cases.keys()
+        missing = (needed | set(more)) - self.cases.keys()
         tickets = self.ledger.rows(missing)
         in_step = {key for key, row in tickets.items() if row.state is State.IN_STEP}
+        self.present = {key for key, row in tickets.items() if row.fields}
+        self.excluded = {key for key in in_step if not tickets[key].fields}
         for key in sorted(missing - (in_step - doubted - again)):
             self.cases[key] = ReferenceCase(tickets.get(key, LedgerRow(key)), force=key in doubted | again)
         if self.cases:
             self._post()
         for id, name in wanted.items():
             self._name(cases[id], name)
+
+    def has(self, key: str) -> bool:
+        """Whether Marketo has the record, as far as this delivery looked."""
+        case = self.cases.get(key)
+        return key in self.present if case is None else bool(case.row.fields) or case.posted
 
     def external(self, key: str) -> str:
         return self._key.external(key)
@@ -127,25 +145,40 @@ class References:
         self.moved = self._changed_meanwhile([case for case in finished if not case.row.known])
         for case in finished:
             case.sent = case.id in self.lost
+        self._tell_opportunities(
+            [case.id for case in finished if case.posted and case.row.known and not case.row.fields]
+        )
 
     def _read(self) -> None:
-        described = self.world.target.describe(self.kind.target)
+        only = self.world.config.company.only if self.kind is COMPANIES else ()
+        reading = Reading(
+            self.world,
+            self.kind.table,
+            self.kind.target,
+            self._fields,
+            more={rule.column for rule in only},
+            creating=self.kind is SALES_PERSONS,
+        )
+        for rule in only:
+            check_time(rule, reading.kinds.get(rule.column, ""), "[company] only")
+        rows = reading.rows(self.cases.keys(), select=("versionnumber",))
         if self.kind is COMPANIES:
-            check_described(self._fields, described, "company")
-        wanted = {self.kind.column, "versionnumber", *columns(self._fields)}
-        rows = self.world.source.rows(self.kind.table, self.cases.keys(), wanted)
+            leave_alone(self.world, "company", reading.suspended)
         for key, case in self.cases.items():
             if key not in rows:
                 case.held = self.kind.unreadable
                 continue
             case.version = rows[key]["versionnumber"]
+            case.left = outside(only, {"": rows[key]}, self.world.clock.now())
+            if case.left:
+                continue
             try:
-                values = dict(marketo_fields(rows[key], self._fields, described, {}).values)
+                values = dict(reading.values(rows[key]).values)
             except UnfitValueError as error:
                 case.refused = str(error)
                 continue
-            values = self._writable(case, values, described)
-            case.digests = digests(values)
+            values = self._writable(case, values, reading.described)
+            case.values, case.digests = values, digests(values)
             stale = case.row.state is not State.IN_STEP or changed_fields(case.row, case.digests, values)
             if case.force or not case.row.known or stale:
                 case.record = {self.kind.field: self.external(key), **values}
@@ -167,6 +200,7 @@ class References:
             if record != case.record and any(f"({name})" in case.refused for name in self.fixed):
                 case.refused, case.record = "", record
                 case.digests = {name: digest for name, digest in case.digests.items() if name not in self.fixed}
+                case.values = {name: value for name, value in case.values.items() if name not in self.fixed}
                 again.append((case, record))
         self.calls.send(self.kind.target, again, self._answered)
 
@@ -176,9 +210,17 @@ class References:
         now = self.world.source.rows(self.kind.table, ids, {"versionnumber"}) if new else {}
         return {case.id for case in new if case.id in now and now[case.id]["versionnumber"] != case.version}
 
+    def _tell_opportunities(self, new: list[str]) -> None:
+        """A company that only now may be in Marketo: the opportunities that went without it name it from here on."""
+        if new and self.kind is COMPANIES:
+            ids = sorted(self.world.source.opportunities_of_accounts(new))
+            for work in split(Work(tuple(ids), why="company", lane=Lane.SLOW)):
+                self.world.queue.put(work)
+
     def _answered(self, case: ReferenceCase, _record: Mapping[str, Any], answer: Answer) -> None:
         judge(case, self.kind.target, answer)
-        if not case.refused and not case.waits:
+        case.posted = answer.status in ("created", "updated")
+        if case.posted:
             self.counts[f"{self.kind.what} posted"] += 1
 
     def _next(self, case: ReferenceCase) -> LedgerRow:
@@ -188,13 +230,18 @@ class References:
             return wait(case.row, case.waits, self.world.clock.now())
         if case.refused:
             return case.row.become(State.PARKED, reason=case.refused)
-        fields = {**case.row.fields, **case.digests} if self.kind is SALES_PERSONS else case.digests
+        if case.left:
+            return case.row.become(State.IN_STEP, reason=case.left)
+        unsent = {name: digest for name, digest in case.row.fields.items() if name not in case.values}
+        fields = {**unsent, **case.digests}
         return replace(case.row, fields=fields, mapping=self.world.config.version).become(State.IN_STEP)
 
     def _name(self, case: OpportunityCase, key: str | None) -> None:
         """Only what Marketo has may be named; otherwise the opportunity waits for it, without it."""
         found = self.cases.get(key or "")
-        if found is not None:
+        if key in self.excluded or (found is not None and found.left and not found.row.fields):
+            key = None
+        elif found is not None:
             if not found.going_on:
                 case.trouble = found.trouble
             elif (found.refused or found.waits or found.held) and not found.row.fields:

@@ -87,7 +87,9 @@ class Roles:
     def plan(self) -> None:
         for case in self._with_roles():
             held = {role.key: role for role in case.row.roles} | {role.key: role for role in case.read_back}
-            case.plan = plan_roles(case.wanted, tuple(held.values()), force=case.force, ours=self._ours(case))
+            kept = {role.key for role in case.row.roles if case.undecided.intersection(role.reasons)}
+            ours = self._ours(case) - kept
+            case.plan = plan_roles(case.wanted, tuple(held.values()), force=case.force, ours=ours)
             case.roles = {role.key: role for role in (*case.row.roles, *case.plan.remove)}
             case.planned = True
 

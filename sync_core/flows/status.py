@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import chain, islice
 from typing import Any
 
+from sync_core.flows.applied import in_words
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
 from sync_core.flows.guard import PAIR, PAUSE, pair_of
 from sync_core.flows.observe import chunks
@@ -35,7 +36,7 @@ def status(world: World) -> dict[str, Any]:
         "Marketo calls today": world.limiter.used_today(),
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
         "pair": {name: stamp.value[name] for name in ("organization", "munchkin", "schema")} if stamp else {},
-        "mapping": world.config.version,
+        "mapping": in_words(world, reading=not feeds.get(OPPORTUNITY, "").startswith("following")),
     }
 
 
@@ -57,7 +58,9 @@ def problems(found: dict[str, Any]) -> list[str]:
         (states.get(State.PARKED, 0), "opportunities are parked: `failures list --state parked` says why"),
         (queues.get("unreadable", 0), "queue messages were not ours: see the queue opportunity-sync-unreadable"),
     )
-    paused = [f"paused since {found['paused']['since']}: `resume` goes on"] if "paused" in found else []
+    left = found["mapping"].get("left alone", {})
+    paused = [f"{name} is left alone: {why}" for name, why in left.items()]
+    paused += [f"paused since {found['paused']['since']}: `resume` goes on"] if "paused" in found else []
     stopped = [f"stopped, {run['trouble']}" for run in found["last runs"].values() if run.get("stopped")]
     return [f"{number} {text}" for number, text in checks if number] + paused + stopped
 

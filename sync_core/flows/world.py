@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_core.mapping import SyncConfig
-from sync_core.ports import Clock, Dataverse, Documents, FanOut, Ledger, Limiter, Lookup, Marketo, Queue
+from sync_core.ports import Clock, Dataverse, Documents, FanOut, History, Ledger, Limiter, Lookup, Marketo, Queue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +15,7 @@ class World:
     """`late_write` is L of design.md §2.4 in seconds: how long an unanswered write may still be applied.
 
     `subscription` is Marketo's munchkin id; it salts what is remembered of people, so that another subscription's
-    lead ids are never believed.
+    lead ids are never believed. Without `history` nothing of it is kept, whatever sync.toml says.
     """
 
     source: Dataverse
@@ -33,6 +33,7 @@ class World:
     config: SyncConfig
     late_write: int
     subscription: str
+    history: History | None = None
     fan_out: FanOut = map
 
     def change(

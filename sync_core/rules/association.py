@@ -34,6 +34,7 @@ class Exclusion(StrEnum):
     NO_EMAIL = "the contact has no e-mail address in Dynamics"
     BAD_EMAIL = "the contact's e-mail address is none that Marketo accepts"
     TOO_MANY = "more than 1,000 people in Marketo share the contact's e-mail address"
+    SEVERAL = "several people in Marketo have what the contact is matched by"
     UNKNOWN_PERSON = "no person in Marketo has the contact's e-mail address"
 
 

@@ -7,18 +7,15 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from sync_core.errors import ConfigurationError
-from sync_core.mapping import Column, Constant, FirstOf, Source
+from sync_core.mapping import Column, Constant, Product, Source
 from sync_core.model import MarketoField, Row
-
-Labels = Mapping[tuple[str, int], Mapping[int, str]]
-"""Choice labels by (column, LCID)."""
+from sync_core.rules.sources import Knowledge, clean, unfit, value_of
 
 DOCUMENTED_LENGTHS = {"externalCompanyId": 50, "externalOpportunityId": 50}  # marketo.md §3.2, §3.4
 DEFAULT_LENGTH = 255  # a string field that describes no length (marketo.md §5.4)
@@ -39,45 +36,64 @@ class Mapped:
     cut: tuple[str, ...] = ()
 
 
-def columns(fields: Mapping[str, Source]) -> set[str]:
-    """The `$select` names that *fields* read."""
-    return {wire_name(column) for source in fields.values() for column in _columns(source)}
+def usable(
+    fields: Mapping[str, Source],
+    described: Mapping[str, MarketoField],
+    kinds: Mapping[str, str],
+    currencies: Collection[str] | None = None,
+) -> tuple[dict[str, Source], dict[str, str]]:
+    """The fields that can be filled now, and why the others can't: those are left alone in Marketo until they can.
+
+    *kinds* is the AttributeType of every column that is there, dotted ones one hop away included; *currencies* are the
+    codes that the organization has (None: not asked).
+    """
+    suspended: dict[str, str] = {}
+    for name, source in fields.items():
+        field = described.get(name)
+        if field is None:
+            suspended[name] = "Marketo has no such field: take it out, or have Marketo support create it"
+        elif not field.updateable:
+            suspended[name] = "Marketo lets nobody write it: take it out"
+        elif why := unfit(source, kinds, field.type, currencies) or _unfit_constant(source, field):
+            suspended[name] = why
+    while more := {name: f"it multiplies {bad}" for name, bad in _without_factor(fields, suspended)}:
+        suspended |= more
+    return {name: source for name, source in fields.items() if name not in suspended}, suspended
 
 
-def label_columns(fields: Mapping[str, Source]) -> set[tuple[str, int]]:
-    """The (column, LCID) pairs whose labels `marketo_fields` will look up."""
-    sources = (source for source in fields.values() if isinstance(source, Column))
-    return {(source.column, source.language) for source in sources if source.form == "label"}
+def _unfit_constant(source: Source, field: MarketoField) -> str:
+    """Why a value that stands in sync.toml itself can't be sent: every record would be refused for it."""
+    value = source.value if isinstance(source, Constant) else source.default if isinstance(source, Column) else None
+    try:
+        if value is not None:
+            convert: Callable[[Any], Any] = _CONVERSIONS.get(field.type, _text)
+            convert(clean(value))
+    except (TypeError, ValueError, ArithmeticError):
+        return f"{value!r} in sync.toml doesn't fit Marketo's type {field.type}"
+    return ""
 
 
-def wire_name(column: Column | str) -> str:
-    """The name in the Web API: money in the base currency has a column of its own (dataverse.md §6.2)."""
-    if isinstance(column, str):
-        return column
-    return f"{column.column}_base" if column.currency == "base" else column.column
-
-
-def _columns(source: Source) -> Iterator[Column | str]:
-    if isinstance(source, Column):
-        yield source
-    elif isinstance(source, FirstOf):
-        yield from source.first_of
+def _without_factor(fields: Mapping[str, Source], suspended: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name, source in fields.items():
+        if isinstance(source, Product) and name not in suspended:
+            factors = (factor.removesuffix("%") for factor in source.product)
+            yield from ((name, factor) for factor in factors if factor in suspended or factor not in fields)
 
 
 def marketo_fields(
-    row: Row, fields: Mapping[str, Source], described: Mapping[str, MarketoField], labels: Labels
+    row: Row, fields: Mapping[str, Source], described: Mapping[str, MarketoField], known: Knowledge
 ) -> Mapped:
     """Every mapped field of *row*, in Marketo's types. Raises UnfitValueError for a value that can't be sent."""
     values: dict[str, Any] = {}
     cut: list[str] = []
     for name, source in fields.items():
         field = described[name]
-        value = _convert(field, row, source, labels)
+        value = _convert(field, row, fields, known)
         values[name] = _shortened(field, value) if isinstance(value, str) else value
         if values[name] != value:
             if isinstance(source, Column) and source.too_long == "reject":
                 unit = "bytes" if field.type == "text" else "characters"
-                raise UnfitValueError(f"{name}: the text is longer than the {_length(field)} {unit} that Marketo takes")
+                raise UnfitValueError(f"{name}: the text is longer than the {length(field)} {unit} that Marketo takes")
             cut.append(name)
     return Mapped(values, tuple(cut))
 
@@ -111,19 +127,6 @@ def _continues(text: str, index: int) -> bool:
     return index > 0 and (tied or text[index - 1] == JOINER)
 
 
-def check_described(fields: Mapping[str, Source], described: Mapping[str, MarketoField], section: str) -> None:
-    """ConfigurationError for mapped fields that Marketo doesn't have or doesn't let anybody write."""
-    unknown = sorted(fields.keys() - described.keys())
-    fixed = sorted(name for name in fields.keys() & described.keys() if not described[name].updateable)
-    if unknown:
-        raise ConfigurationError(
-            f"sync.toml, [{section}]: Marketo has no field {', '.join(unknown)}. "
-            "Take it out, or have Marketo support create it."
-        )
-    if fixed:
-        raise ConfigurationError(f"sync.toml, [{section}]: Marketo lets nobody write {', '.join(fixed)}. Take it out.")
-
-
 def digests(values: Mapping[str, Any]) -> dict[str, str]:
     """8-byte digest per field, base64url; a null is absent, so that null and never posted are the same."""
     return {name: _digest(value) for name, value in values.items() if value is not None}
@@ -134,48 +137,18 @@ def _digest(value: Any) -> str:
     return base64.urlsafe_b64encode(hashlib.blake2b(raw, digest_size=8).digest()).decode().rstrip("=")
 
 
-def _value(row: Row, source: Source, labels: Labels) -> Any:
-    if isinstance(source, Constant):
-        return source.value
-    if isinstance(source, FirstOf):
-        values = (_clean(row.get(name)) for name in source.first_of)
-        return next((value for value in values if value is not None), None)
-    if not isinstance(source, Column):
-        raise TypeError(f"{type(source).__name__} is refused when the configuration is read")
-    value = _clean(row.get(wire_name(source)))
-    if source.equals is not None:
-        return value == source.equals
-    if source.among is not None:
-        return value in source.among
-    if source.form == "label" and value is not None:
-        value = _clean(labels[source.column, source.language].get(value)) or value
-    return _clean(source.default) if value is None else value
-
-
-def _clean(value: Any) -> Any:
-    """Text without blanks around it, or None if nothing is left.
-
-    Dataverse cuts text by UTF-16 units, which can leave half an emoji at the end: no JSON can carry that.
-    """
-    if not isinstance(value, str):
-        return value
-    if value.isascii():
-        return value.strip() or None
-    return value.encode("utf-16", "surrogatepass").decode("utf-16", "ignore").strip() or None
-
-
-def _length(field: MarketoField) -> int | None:
+def length(field: MarketoField) -> int | None:
     """How much text the field takes: characters, in a text area bytes; None for a type that is no text."""
     if field.type == "text":
         return TEXT_BYTES
     if field.type in _CONVERSIONS and field.type not in _LIMITED:
         return None
-    length = field.length or DEFAULT_LENGTH
-    return min(length, DOCUMENTED_LENGTHS.get(field.name, length))
+    told = field.length or DEFAULT_LENGTH
+    return min(told, DOCUMENTED_LENGTHS.get(field.name, told))
 
 
 def _shortened(field: MarketoField, text: str) -> str | None:
-    limit = _length(field)
+    limit = length(field)
     if limit is None:
         return text
     return shorten(text, limit, _bytes if field.type == "text" else _units) or None
@@ -185,10 +158,14 @@ def _bytes(text: str) -> int:
     return len(text.encode())
 
 
-def _convert(field: MarketoField, row: Row, source: Source, labels: Labels) -> Any:
-    """The value of *source* as Marketo takes it (marketo.md §5.4), null for empty text."""
+def _convert(field: MarketoField, row: Row, fields: Mapping[str, Source], known: Knowledge) -> Any:
+    """The field's value as Marketo takes it (marketo.md §5.4), null for empty text."""
+
+    def of(name: str) -> Any:
+        return value_of(row, fields[name], known, of)
+
     try:
-        value = _clean(_value(row, source, labels))
+        value = clean(of(field.name))
         convert: Callable[[Any], Any] = _CONVERSIONS.get(field.type, _text)
         return None if value is None else convert(value)
     except (TypeError, ValueError, ArithmeticError):

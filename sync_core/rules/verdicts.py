@@ -190,7 +190,8 @@ def _error(code: str, text: str, write: bool, seconds_to_reset: float) -> SyncEr
     kind = ERRORS[over_all(code, text, write=write)]
     told = in_words(code, text)
     if kind is ConfigurationError:
-        return ConfigurationError(f"Marketo: {told}: {REMEDIES.get(code, 'a fault of the mapping or of this program')}")
+        remedy = REMEDIES.get(code, "a fault of the mapping or of this program")
+        return ConfigurationError(f"Marketo: {told}: {remedy}", code=code)
     if kind is QuotaExhausted:
         return QuotaExhausted(f"Marketo: {told}", delay=seconds_to_reset)
     if kind is SplitBatch:

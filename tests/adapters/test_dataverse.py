@@ -238,7 +238,8 @@ def test_a_managed_identity_that_is_refused_is_a_setting(service, connect, monke
 
 
 @pytest.mark.parametrize(
-    ("user", "remedy"), [("missing", "create an application user"), ("disabled", "application user")]
+    ("user", "remedy"),
+    [("missing", "create an application user"), ("disabled", "application user is disabled.*activate it")],
 )
 def test_a_missing_application_user_is_named_as_the_remedy(client, app, user, remedy) -> None:
     app.state.switches["application_user"] = user
@@ -428,6 +429,19 @@ def test_the_newest_versions_are_those_of_the_rows_written_last(client, app) -> 
 
     assert client.newest_versions()[newest] == app.state.row("opportunity", newest)["versionnumber"]
     assert asked[0].headers["Prefer"] == "odata.maxpagesize=20"
+
+
+def test_opportunities_are_found_by_part_of_their_name(client, app) -> None:
+    other = make(app, "opportunity", name="Deal 2, O'Neill & Co. 50% #1")
+    first = make(app, "opportunity", name="Deal 1")
+    make(app, "opportunity", name="Else")
+
+    assert list(client.opportunities_named("deal", 20).items()) == [
+        (first, "Deal 1"),
+        (other, "Deal 2, O'Neill & Co. 50% #1"),
+    ]
+    assert list(client.opportunities_named("deal", 1)) == [first]
+    assert list(client.opportunities_named("O'Neill & Co. 50% #", 20)) == [other]
 
 
 def test_an_unknown_column_is_named_with_where_to_correct_it(client, app) -> None:
@@ -662,3 +676,41 @@ def test_no_address_gets_into_an_error(client, app) -> None:
         client.organization()
     assert "anna" not in str(error.value)
     assert "0x80040265" in str(error.value)
+
+
+# --- what only `validate` asks -------------------------------------------------------------------------------------
+
+
+def test_signing_in_asks_dataverse_nothing(client, app) -> None:
+    client.sign_in()
+
+    assert [entry for entry in app.journal.since(0) if "/api/data/" in entry["path"]] == []
+
+
+def test_a_wrong_secret_is_found_by_signing_in(connect) -> None:
+    with pytest.raises(ConfigurationError, match="AADSTS7000215"):
+        connect(dataverse_client_secret="wrong").sign_in()
+
+
+def test_reading_at_organization_level_is_told_from_reading_at_all(client, app) -> None:
+    client.check_read("contact", tracked=True)
+    app.state.switches["privileges"] = {"contact": "business_unit"}
+
+    client.check_read("contact", tracked=False)
+    with pytest.raises(ConfigurationError, match="organization-level Read on contact"):
+        client.check_read("contact", tracked=True)
+
+
+def test_change_tracking_and_retention_are_asked_anew_each_time(client, app) -> None:
+    assert (client.tracked("contact"), client.retention()) == (True, 7)
+    post(app.state, "columns", {"table": "contact", "tracked": False})
+    app.state.write("organization", app.state.rows("organization")[0], expirechangetrackingindays=30)
+
+    assert (client.tracked("contact"), client.retention()) == (False, 30)
+
+
+def test_the_lengths_of_text_columns_and_of_no_others(client) -> None:
+    lengths = client.lengths("opportunity")
+
+    assert (lengths["name"], lengths["description"]) == (300, 2000)
+    assert "estimatedvalue" not in lengths

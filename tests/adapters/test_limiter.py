@@ -48,7 +48,7 @@ def documents() -> CountingDocuments:
     return CountingDocuments()
 
 
-def limiter(documents, clock, *, calls=50, concurrency=5, daily=25_000, seed=1) -> SharedLimiter:
+def limiter(documents, clock, *, calls=50, concurrency=5, daily=25_000, seed=1, stops=True) -> SharedLimiter:
     return SharedLimiter(
         documents,
         clock,
@@ -56,6 +56,7 @@ def limiter(documents, clock, *, calls=50, concurrency=5, daily=25_000, seed=1) 
         concurrency=concurrency,
         daily_calls=daily,
         random=random.Random(seed).random,
+        stops=stops,
     )
 
 
@@ -229,6 +230,7 @@ def test_threads_of_several_instances_never_hold_more_slots_than_there_are(monke
 
     assert 1 < max(most) <= 3
     assert limiters[0].used_today() == 30
+    assert limiters[0].shares[1] >= 30
 
 
 def test_a_call_costs_two_storage_operations(documents, clock) -> None:
@@ -240,3 +242,28 @@ def test_a_call_costs_two_storage_operations(documents, clock) -> None:
         call(one)
 
     assert documents.operations == 20
+
+
+def test_without_stops_it_neither_makes_nor_heeds_one(documents, clock) -> None:
+    plain, probing = limiter(documents, clock), limiter(documents, clock, stops=False)
+    probing.pause(until=clock.now() + timedelta(minutes=5), reason="603", stop=True)
+    with plain.call(hold=1):
+        pass
+
+    plain.pause(until=clock.now() + timedelta(minutes=5), reason="603", stop=True)
+    with pytest.raises(ConfigurationError), plain.call(hold=1):
+        pass
+    with probing.call(hold=1):
+        pass
+    with pytest.raises(ConfigurationError), plain.call(hold=1):
+        pass
+
+    assert plain.used_today() == 2
+
+
+def test_without_stops_the_quota_is_heeded_all_the_same(documents, clock) -> None:
+    probing = limiter(documents, clock, stops=False)
+    probing.pause(until=clock.now() + timedelta(hours=1), reason="607", quota=True)
+
+    with pytest.raises(QuotaExhausted), probing.call(hold=1):
+        pass

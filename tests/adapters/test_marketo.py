@@ -189,6 +189,16 @@ def test_roles_are_read_back_by_opportunity(client: MarketoClient, front: Front)
     assert client.roles([]) == {}
 
 
+def test_present_values_are_read_by_key_and_named_as_they_were_asked(client: MarketoClient, front: Front) -> None:
+    client.upsert(OPPORTUNITY, [opportunity(1, amount=5.5), opportunity(2)], until=LATER)
+
+    found = client.records(OPPORTUNITY, ["ID 1", "id 2", "id 3"], ["name", "amount"])
+
+    assert found == {"ID 1": {"name": "Deal 1", "amount": 5.5}, "id 2": {"name": "Deal 2", "amount": None}}
+    assert client.records(MarketoObject.COMPANY, ["id 1"], []) == {}
+    assert client.records(MarketoObject.SALES_PERSON, [], ["email"]) == {}
+
+
 def test_three_hundred_ids_go_as_one_long_query_in_a_form(client: MarketoClient, front: Front) -> None:
     ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(300)]
     client.roles(ids)
@@ -642,3 +652,58 @@ def test_the_pauses_are_those_of_the_limits(limiter, signed_in, front, clock) ->
     signed_in.roles(["A"])
 
     assert [until - begin >= timedelta(seconds=3) for until, _, _ in limiter.pauses] == [True, True]
+
+
+# --- what only `validate` asks -------------------------------------------------------------------------------------
+
+
+def test_the_fields_that_people_can_be_searched_by(client) -> None:
+    assert {"email", "id", "externalCompanyId"} <= set(client.searchable())
+    assert "title" not in client.searchable()
+
+
+def test_usage_counts_everybodys_calls_and_its_own(client, front, limiter) -> None:
+    front.app.state.switches.set({"background_daily": 720})
+
+    assert (client.usage(), client.usage()) == (721, 722)
+    assert limiter.used == 2
+
+
+def test_the_latest_answer_tells_how_the_clocks_differ(client, front, clock) -> None:
+    assert client.skew() is None
+    front.app.state.clock.freeze(True)
+    front.app.state.clock.set((clock.now() - timedelta(seconds=90)).isoformat())
+    client.describe(OPPORTUNITY)
+    assert client.skew() == pytest.approx(90, abs=0.01)
+
+    front.app.state.clock.advance(100)
+    client.usage()
+    assert client.skew() == pytest.approx(-10, abs=0.01)
+
+
+def test_an_answer_without_a_time_leaves_the_difference_as_it_was(signed_in, front) -> None:
+    known = signed_in.skew()
+    front.instead = [says({"requestId": "e42b#14272d07d78", "success": True, "result": []}), says({"success": True})]
+    signed_in.usage()
+    told = signed_in.skew()
+    signed_in.usage()
+
+    assert told != known
+    assert signed_in.skew() == told
+
+
+def test_a_person_is_deleted_by_id(client, front) -> None:
+    [person] = front.app.state.load({"leads": [{"email": "ann@acme.invalid"}]})["leads"]
+
+    answers = client.delete(LEAD, [{"id": person}, {"id": 2_000_000_001}], until=LATER)
+
+    assert [answer.status for answer in answers.records] == ["deleted", "skipped"]
+
+
+@pytest.mark.parametrize("code", ["603", "1018"])
+def test_a_refusal_carries_its_code(signed_in, front, code) -> None:
+    front.instead = [refusal(code)]
+
+    with pytest.raises(ConfigurationError) as refused:
+        signed_in.delete(OPPORTUNITY, [{"externalOpportunityId": "x"}], until=LATER)
+    assert refused.value.code == code

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -391,3 +391,16 @@ def test_rows_are_due_across_time_zones(storage: Storage) -> None:
     inserted(storage.companies, replace(a_row(1, State.WAITING), due=elsewhere))
 
     assert storage.companies.due(NOON, 1) == [an_id(1)]
+
+
+def test_history_is_kept_by_opportunity_and_forgotten_by_age(azurite: Azurite) -> None:
+    history = open_storage(settings_of(azurite.connection_string), SystemClock(), map, prefix="History").history
+    one, other = (f"{digit}0000000-0000-4000-8000-000000000001" for digit in "1f")
+    early, late = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    history.add(early, {one: {"name": "First", "amount": 1.5}, other: {"name": None}})
+    history.add(late, {one: {"name": "Second"}})
+
+    assert [fields for _, fields in history.of(one)] == [{"name": "Second"}, {"name": "First", "amount": 1.5}]
+    history.forget(datetime(2026, 2, 1, tzinfo=UTC))
+    assert [fields for _, fields in history.of(one)] == [{"name": "Second"}]
+    assert history.of(other) == []

@@ -121,6 +121,12 @@ def test_a_deleted_queue_is_created_again(queue: StorageQueue) -> None:
     assert queue.lengths()["fresh"] == 1
 
 
+def test_a_probe_is_deleted_from_its_own_queue(queue: StorageQueue) -> None:
+    queue.probe()
+
+    assert queue._probe.get_queue_properties().approximate_message_count == 0
+
+
 def test_poison_queues_are_named_as_the_host_does() -> None:
     assert QUEUES["fresh poison"] == f"{QUEUES['fresh']}-poison"
     assert QUEUES["slow poison"] == f"{QUEUES['slow']}-poison"

@@ -117,6 +117,14 @@ class QueueContract:
             queue.done_poisoned(lane, letter)
         assert queue.lengths()[f"{lane} poison"] == 8
 
+    def test_a_probe_leaves_nothing(self, queue: Any) -> None:
+        before = queue.lengths()
+        queue.probe()
+        queue.probe()
+
+        assert queue.lengths() == before
+        assert queue.receive(Lane.FRESH, lease=MINUTE) is None
+
     def test_sets_aside_what_is_not_ours(self, queue: Any) -> None:
         queue.set_aside("{'not': \"JSON\"} 💥", "not JSON")
 

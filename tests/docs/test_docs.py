@@ -13,12 +13,13 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 import sync_core
 from sync_core.cli import _parser
-from sync_core.mapping import SyncConfig
+from sync_core.mapping import SyncConfig, parse
 from sync_core.settings import Settings, _environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -152,6 +153,27 @@ def options_of(parser: ArgumentParser) -> Iterator[str]:
 
 def test_every_option_of_a_command_is_in_the_readme() -> None:
     assert {name for name in options_of(_parser()) if name not in section(README, "Command line")} == set()
+
+
+def commands() -> list[tuple[str, str]]:
+    """Every `python -m sync_core …` of the pages: in a line of its own, or between backquotes."""
+    found = re.compile(r"(?:^|`)python -m sync_core ([a-z][^`#\n]*)", re.MULTILINE)
+    return sorted({(name_of(page), match.strip()) for page in PAGES for match in found.findall(text_of(page))})
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_every_command_that_a_page_tells_to_run_exists(page: str, command: str) -> None:
+    words = [str(UUID(int=1)) if word == "ID" else word for word in shlex.split(command) if word != "…"]
+
+    assert _parser().parse_args(words).run, page
+
+
+@pytest.mark.parametrize("page", ["go-live.md", "moving-from-native.md"])
+def test_what_a_page_puts_into_the_mapping_is_valid(page: str) -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", text_of(DOCS / page), re.MULTILINE | re.DOTALL)
+
+    assert blocks
+    assert all(parse(f"[opportunity]\n{block}").filter.rule for block in blocks)
 
 
 def test_every_key_of_the_mapping_is_explained() -> None:

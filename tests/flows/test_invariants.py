@@ -151,8 +151,8 @@ def test_a_worker_overtaken_after_its_reads_leaves_no_stale_value(stage: Stage, 
     stage.tick()
     rows, once = stage.world.source.rows, [True]
 
-    def overtaken(table: str, ids: Any, columns: Any) -> Any:
-        found = rows(table, ids, columns)
+    def overtaken(table: str, *rest: Any) -> Any:
+        found = rows(table, *rest)
         if table == "opportunity" and once:
             once.clear()
             org.update("opportunity", org.deal, name="Deal")  # back to what Marketo holds
@@ -317,8 +317,8 @@ def test_companies_follow_the_same_rules(stage: Stage, org: Org, monkeypatch: An
     stage.tick()
     rows, once_ = stage.world.source.rows, [True]
 
-    def overtaken(table: str, ids: Any, columns: Any) -> Any:
-        found = rows(table, ids, columns)
+    def overtaken(table: str, *rest: Any) -> Any:
+        found = rows(table, *rest)
         if table == "account" and once_:
             once_.clear()
             org.update("account", org.acme, name="Acme")

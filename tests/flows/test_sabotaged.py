@@ -261,8 +261,8 @@ def test_whoever_posted_and_lost_its_ticket_comes_back_after_l(
     stage.tick()
     rows, once = stage.world.source.rows, [True]
 
-    def overtaken(table: str, ids: Any, columns: Any) -> Any:
-        found = rows(table, ids, columns)
+    def overtaken(table: str, *rest: Any) -> Any:
+        found = rows(table, *rest)
         if table == "opportunity" and once:
             once.clear()
             deliver_directly(stage, Work((org.deal,)))

@@ -211,7 +211,12 @@ class _Dataverse(_Port):
     def ids(self, table: str) -> Iterator[Sequence[str]]:
         yield self.ask("all ids")
 
-    def rows(self, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+    def columns(self, table: str) -> Mapping[str, str]:
+        return {"name": "String"}
+
+    def rows(
+        self, table: str, ids: Collection[str], columns: Collection[str], names: Collection[str] = ()
+    ) -> Mapping[str, Mapping[str, Any]]:
         if not ids:
             return {}
         if table == "opportunity":

@@ -12,19 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_core.errors import ConfigurationError
 from sync_core.mapping import parse
-from sync_core.model import MarketoField
+from sync_core.model import MarketoField, Rate
 from sync_core.rules.fields import (
     TEXT_BYTES,
     UnfitValueError,
-    check_described,
-    columns,
     digests,
-    label_columns,
     marketo_fields,
     shorten,
+    usable,
 )
+from sync_core.rules.sources import Knowledge
 from tests.builders import a_config, a_field, converted, mapped, source
 
 DEFAULTS = parse((Path(__file__).parents[2] / "sync.toml").read_text(encoding="utf-8"))
@@ -48,7 +46,7 @@ TYPES += ["boolean", "date", "datetime", "reference"]
 
 
 def by_default(**row: Any) -> dict[str, Any]:
-    return dict(marketo_fields(row, DEFAULTS.opportunity.fields, DESCRIBED, LABELS).values)
+    return dict(marketo_fields(row, DEFAULTS.opportunity.fields, DESCRIBED, Knowledge(LABELS, {})).values)
 
 
 # --- the default mapping --------------------------------------------------------------------------------------
@@ -96,14 +94,6 @@ def test_won_and_closed_follow_the_state(state: int, won: bool, closed: bool) ->
     values = by_default(statecode=state)
 
     assert (values["isWon"], values["isClosed"]) == (won, closed)
-
-
-def test_the_columns_that_are_read_are_those_of_the_mapping_with_money_in_base_currency() -> None:
-    assert columns(DEFAULTS.opportunity.fields) == {
-        *("name", "description", "estimatedvalue_base", "statecode", "actualclosedate", "estimatedclosedate"),
-        *("closeprobability", "createdon"),
-    }
-    assert label_columns(DEFAULTS.opportunity.fields) == {("statecode", 1033)}
 
 
 # --- Marketo's types ------------------------------------------------------------------------------------------
@@ -281,14 +271,6 @@ def test_a_choice_without_label_shows_its_number() -> None:
     assert mapped({"c": None}, {"column": "c", "as": "label", "default": "none"}, labels=labels) == "none"
 
 
-def test_a_line_that_is_not_built_is_never_guessed() -> None:
-    field = a_field()
-    fields = {field.name: source({"product": ["amount", "probability%"]})}
-
-    with pytest.raises(UnfitValueError):
-        marketo_fields({}, fields, {field.name: field}, {})
-
-
 # --- length ---------------------------------------------------------------------------------------------------
 
 
@@ -296,11 +278,11 @@ def test_text_is_cut_at_the_described_length_and_the_field_is_named() -> None:
     field = a_field(length=5)
     fields = {field.name: source("c")}
 
-    found = marketo_fields({"c": "abcd efg"}, fields, {field.name: field}, {})
+    found = marketo_fields({"c": "abcd efg"}, fields, {field.name: field}, Knowledge({}, {}))
 
     assert found.values == {"field": "abcd"}
     assert found.cut == ("field",)
-    assert marketo_fields({"c": " abcde "}, fields, {field.name: field}, {}).cut == ()
+    assert marketo_fields({"c": " abcde "}, fields, {field.name: field}, Knowledge({}, {})).cut == ()
 
 
 def test_text_is_cut_at_255_where_nothing_is_described() -> None:
@@ -396,7 +378,9 @@ LINES = [source(line) for line in lines]
 def test_any_value_is_either_sent_as_strict_json_or_refused_by_field_and_type(value: Any, type: str, line: Any) -> None:
     field = a_field(type)
     try:
-        found = marketo_fields({"c": value}, {"field": line}, {"field": field}, {("c", 1033): {1: "Won"}})
+        found = marketo_fields(
+            {"c": value}, {"field": line}, {"field": field}, Knowledge({("c", 1033): {1: "Won"}}, {})
+        )
     except UnfitValueError as error:
         assert str(error) == f"field: the value does not fit Marketo's type {type}"  # noqa: PT017 - the other outcome
         return
@@ -407,26 +391,154 @@ def test_any_value_is_either_sent_as_strict_json_or_refused_by_field_and_type(va
     assert set(digests(found.values)) == ({"field"} if sent is not None else set())
 
 
-# --- fields that Marketo doesn't have -------------------------------------------------------------------------
+# --- fields that can't be filled now ----------------------------------------------------------------------------
 
 
-def test_a_mapped_field_that_marketo_does_not_have_is_named_with_its_section() -> None:
-    fields = a_config(opportunity={"stage": "a", "nope__c": "b", "never__c": "c"}).opportunity.fields
+KINDS = {
+    "name": "String",
+    "memo": "Memo",
+    "number": "Integer",
+    "money": "Money",
+    "date": "DateTime",
+    "flag": "Boolean",
+    "choice": "Picklist",
+    "several": "MultiSelectPicklist",
+    "statecode": "State",
+    "customerid": "Customer",
+    "customerid.name": "String",
+}
 
-    with pytest.raises(ConfigurationError, match=r"\[opportunity\]: Marketo has no field never__c, nope__c\."):
-        check_described(fields, {"stage": a_field(name="stage")}, "opportunity")
+
+def suspended(line: Any, type: str = "string", *, updateable: bool = True) -> str:
+    """Why a field with this line is left alone, or ''."""
+    fields = a_config(opportunity={"field": line}).opportunity.fields
+    _, found = usable(fields, {"field": a_field(type, name="field", updateable=updateable)}, KINDS)
+    return found.get("field", "")
 
 
-def test_a_mapped_field_that_nobody_may_write_is_named_with_its_section() -> None:
-    fields = a_config(opportunity={"createdAt": "a", "stage": "b"}).opportunity.fields
-    described = {"createdAt": a_field(name="createdAt", updateable=False), "stage": a_field(name="stage")}
+def test_a_field_that_marketo_lacks_is_left_alone_and_the_others_go_on() -> None:
+    fields = a_config(opportunity={"stage": "name", "nope__c": "memo"}).opportunity.fields
 
-    with pytest.raises(ConfigurationError, match=r"\[company\]: Marketo lets nobody write createdAt\."):
-        check_described(fields, described, "company")
+    going, left = usable(fields, {"stage": a_field(name="stage")}, KINDS)
+
+    assert going.keys() == {"stage"}
+    assert left["nope__c"].startswith("Marketo has no such field")
 
 
-def test_the_default_mapping_fits_what_marketo_describes() -> None:
-    check_described(DEFAULTS.opportunity.fields, DESCRIBED, "opportunity")
+def test_a_field_that_nobody_may_write_is_left_alone() -> None:
+    assert suspended("name", updateable=False).startswith("Marketo lets nobody write it")
+
+
+@pytest.mark.parametrize(
+    ("line", "type", "why"),
+    [
+        ("gone", "string", "Dynamics has no column gone"),
+        ({"first_of": ["name", "gone"]}, "string", "Dynamics has no column gone"),
+        ({"when": "flag", "is": {"true": "gone"}}, "string", "Dynamics has no column gone"),
+        ("customerid.gone", "string", "Dynamics has no column customerid.gone"),
+        ({"column": "name", "as": "label"}, "string", "name has no labels (it is String)"),
+        ({"column": "name", "as": "name"}, "string", "name is no lookup (it is String)"),
+        ({"column": "number", "currency": "base"}, "float", "number has no currency (it is Integer)"),
+        ("date", "integer", "date (DateTime) doesn't fit Marketo's type integer"),
+        ("number", "date", "number (Integer) doesn't fit Marketo's type date"),
+        ("flag", "currency", "flag (Boolean) doesn't fit Marketo's type currency"),
+        ("customerid", "integer", "customerid (Customer) doesn't fit Marketo's type integer"),
+        ({"column": "choice", "as": "label"}, "integer", "choice (Picklist) doesn't fit Marketo's type integer"),
+        ({"column": "statecode", "equals": 1}, "date", "statecode (State) doesn't fit Marketo's type date"),
+        ({"value": "x"}, "integer", "'x' in sync.toml doesn't fit Marketo's type integer"),
+        ({"column": "number", "default": "none"}, "integer", "'none' in sync.toml doesn't fit Marketo's type integer"),
+    ],
+)
+def test_a_column_that_is_gone_or_of_another_type_is_named(line: Any, type: str, why: str) -> None:
+    assert suspended(line, type) == why
+
+
+@pytest.mark.parametrize(
+    ("line", "type"),
+    [
+        ("name", "integer"),  # text may spell anything
+        ("number", "string"),
+        ("number", "currency"),
+        ("date", "datetime"),
+        ("date", "string"),
+        ("flag", "boolean"),
+        ("choice", "integer"),
+        ("customerid", "string"),
+        ("customerid.name", "string"),
+        ({"column": "customerid", "as": "name"}, "string"),
+        ({"column": "several", "as": "label"}, "text"),
+        ({"column": "statecode", "in": [1, 2]}, "boolean"),
+        ({"value": "x"}, "string"),
+        ({"value": 5}, "integer"),
+    ],
+)
+def test_what_can_fit_is_not_left_alone(line: Any, type: str) -> None:
+    assert suspended(line, type) == ""
+
+
+def test_a_product_of_a_field_that_is_left_alone_is_left_alone_too() -> None:
+    lines = {"amount": "gone", "probability": "number", "expected": {"product": ["amount", "probability%"]}}
+    fields = a_config(opportunity=lines).opportunity.fields
+
+    going, left = usable(fields, {name: a_field("float", name=name) for name in lines}, KINDS)
+
+    assert going.keys() == {"probability"}
+    assert left["expected"] == "it multiplies amount"
+
+
+# --- where values come from ------------------------------------------------------------------------------------
+
+
+def test_the_label_of_a_choice_and_of_several() -> None:
+    labels = {("c", 1033): {1: "Boats", 2: "Cars", 3: "Trains"}}
+
+    assert mapped({"c": 2}, {"column": "c", "as": "label"}, labels=labels) == "Cars"
+    assert mapped({"c": "1,3"}, {"column": "c", "as": "label"}, labels=labels) == "Boats;Trains"
+    assert mapped({"c": "1,9"}, {"column": "c", "as": "label", "join": " | "}, labels=labels) == "Boats | 9"
+    assert mapped({"c": True}, {"column": "c", "as": "label"}, labels={("c", 1033): {0: "No", 1: "Yes"}}) == "Yes"
+
+
+def test_the_id_and_the_name_of_a_lookup_and_a_column_one_hop_away() -> None:
+    row = {"customerid": "an-id", "customerid@name": "Acme", "originatingleadid.leadsourcecode": 4}
+
+    assert mapped(row, "customerid") == "an-id"
+    assert mapped(row, {"column": "customerid", "as": "id"}) == "an-id"
+    assert mapped(row, {"column": "customerid", "as": "name"}) == "Acme"
+    assert mapped(row, "originatingleadid.leadsourcecode", a_field("integer")) == 4
+
+
+def test_the_case_of_another_column_decides_and_none_takes_the_else() -> None:
+    line = {"when": "statecode", "is": {"1": "actualvalue"}, "else": "estimatedvalue", "currency": "base"}
+    row = {"actualvalue_base": 5.0, "estimatedvalue_base": 9.0}
+    money = a_field("currency")
+
+    assert mapped({**row, "statecode": 1}, line, money) == 5.0
+    assert mapped({**row, "statecode": 0}, line, money) == 9.0
+    assert mapped({**row, "statecode": None}, line, money) == 9.0
+    assert mapped({"statecode": 2, "a": 1}, {"when": "statecode", "is": {"1": "a"}}, money) is None
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount"), [("transaction", 100.0), ("base", 80.0), ("USD", 120.0), ("EUR", 100.0)]
+)
+def test_an_amount_as_entered_in_base_currency_or_converted(currency: str, amount: float) -> None:
+    """One pound, the base, is 1.25 euros and 1.5 dollars; the deal was entered in euros, which stay exact."""
+    row = {"v": 100.0, "v_base": 80.0, "transactioncurrencyid": "eur"}
+    rates = {"EUR": Rate("eur", 1.25), "USD": Rate("usd", 1.5), "GBP": Rate("gbp", 1.0)}
+
+    assert mapped(row, {"column": "v", "currency": currency}, a_field("currency"), rates=rates) == amount
+
+
+def test_a_product_multiplies_what_other_fields_send() -> None:
+    lines = {"amount": "a", "probability": "p", "expected": {"product": ["amount", "probability%"]}}
+    fields = a_config(opportunity=lines).opportunity.fields
+    described = {name: a_field("currency" if name != "probability" else "integer", name=name) for name in lines}
+
+    def expected(**row: Any) -> Any:
+        return marketo_fields(row, fields, described, Knowledge({}, {})).values["expected"]
+
+    assert expected(a=1000.5, p=20) == 200.1
+    assert expected(a=None, p=20) is None
 
 
 # --- digests --------------------------------------------------------------------------------------------------

@@ -370,8 +370,8 @@ CHANGES = (
         "a pause that nobody keeps",
         "7 6",
         LIMITER,
-        "if share.pause and share.pause.until > second:",
-        "if share.pause and share.pause.until < 0:",
+        "if share.pause and share.pause.until > second and",
+        "if share.pause and share.pause.until < 0 and",
         OF_LIMITER + "test_a_long_pause_is_refused_with_its_reason",
     ),
     Change(

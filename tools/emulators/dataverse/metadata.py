@@ -23,9 +23,11 @@ CASTS = {
     "BooleanAttributeMetadata": {"bool"},
     "LookupAttributeMetadata": {"lookup"},
     "StringAttributeMetadata": {"string"},
+    "MemoAttributeMetadata": {"memo"},
     "MoneyAttributeMetadata": {"money"},
     "DateTimeAttributeMetadata": {"date", "datetime"},
 }
+LONGEST = {"string": 4000, "memo": 1_048_576}  # what a column of somebody's data may hold that came without a length
 TERM = re.compile(r"([\w/]+) eq (true|false|'[^']*'|\d+)", re.IGNORECASE)
 
 
@@ -149,6 +151,7 @@ def attribute(table: Table, column: Column, *, expand: bool) -> dict[str, Any]:
         "EntityLogicalName": table.name,
         "AttributeType": column.attribute_type,
         "AttributeTypeName": {"Value": _type_name(column)},
+        "AttributeOf": None,
         "IsCustomAttribute": column.custom,
         "IsValidForRead": True,
         "IsPrimaryId": column.name == table.key,
@@ -156,8 +159,8 @@ def attribute(table: Table, column: Column, *, expand: bool) -> dict[str, Any]:
         "DisplayName": label({ENGLISH: column.name}),
         "MetadataId": _metadata_id(f"{table.name}.{column.name}"),
     }
-    if column.length:
-        found["MaxLength"] = column.length
+    if column.kind in LONGEST:
+        found["MaxLength"] = column.length or LONGEST[column.kind]
     if column.kind == "lookup":
         found["Targets"] = list(column.targets)
     if column.kind in {"date", "datetime"}:

@@ -335,7 +335,8 @@ def _refuse_closed(state: DataverseState, table: str, before: Row, accepted: Row
 def _close_or_reopen(state: DataverseState, before: Row, row: Row, changed: set[str]) -> None:
     if row["statecode"] == before.get("statecode", 0):
         return
-    for name in {"actualclosedate", "actualvalue", "actualvalue_base"} - changed:
+    given = changed | {f"{name}_base" for name in changed}
+    for name in {"actualclosedate", "actualvalue", "actualvalue_base"} - given:
         row.pop(name, None)
     if row["statecode"] in {WON, LOST}:
         row.setdefault("actualclosedate", state.now()[:10])

@@ -1,0 +1,125 @@
+"""Which mapping the state was made with: its number, what is new in it, what of it is left alone for now."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sync_core.flows.guard import known_records
+from sync_core.flows.world import World
+from sync_core.mapping import SyncConfig
+
+MAPPING = ("stamp", "mapping")
+LEFT_ALONE = ("stamp", "left alone")
+BACKFILL = ("stamp", "backfill")
+CLEARED = ("stamp", "cleared")
+PER_CALL = 300
+CALLS_PER_SECOND = 2.5
+
+
+def field_digests(config: SyncConfig) -> dict[str, str]:
+    """A short digest of each line of the mapping, by `section.field`."""
+    sections = (("opportunity", config.opportunity.fields), ("company", config.company.fields))
+    return {
+        f"{section}.{name}": hashlib.blake2b(source.model_dump_json().encode(), digest_size=4).hexdigest()
+        for section, fields in sections
+        for name, source in fields.items()
+    }
+
+
+def notice(world: World) -> bool:
+    """Remember the mapping that runs now; whether everything is to be looked at again because of it.
+
+    True after a change of the mapping (unless it is applied by hand), after a field that was left alone came back,
+    and after `backfill`.
+    """
+    document = world.documents.read(*MAPPING)
+    known = document.value if document else {}
+    asked = world.documents.read(*BACKFILL)
+    changed = known.get("version") != world.config.version
+    returned = _take_returned(world)
+    if changed:
+        fields = field_digests(world.config)
+        new = sorted(name for name, digest in fields.items() if known.get("fields", {}).get(name) != digest)
+        value = {
+            "version": world.config.version,
+            "number": known.get("number", 0) + 1,
+            "fields": fields,
+            "new": new if known else [],
+            "since": world.clock.now().isoformat(timespec="seconds"),
+            "waits": bool(known) and world.config.sync.apply_mapping == "manual" and asked is None,
+        }
+        _forget_cleared(world)
+        world.documents.write(*MAPPING, value, document.ticket if document else None)
+    elif asked is not None and document is not None:
+        world.documents.write(*MAPPING, {**known, "waits": False}, document.ticket)
+    if asked is not None:
+        world.documents.delete(*BACKFILL)
+    applied = changed and bool(known) and world.config.sync.apply_mapping == "auto"
+    return applied or bool(returned) or asked is not None
+
+
+def _forget_cleared(world: World) -> None:
+    """A field that is mapped again is no longer to be emptied, also not when it is taken out once more."""
+    if document := world.documents.read(*CLEARED):
+        still = [name for name in document.value["fields"] if name not in world.config.opportunity.fields]
+        world.documents.write(*CLEARED, {"fields": still}, document.ticket)
+
+
+def leave_alone(world: World, section: str, suspended: Mapping[str, str]) -> None:
+    """Keep for `status` which fields of *section* can't be filled now, and which came back since the last tick."""
+
+    def noted(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        fields = value.get("fields", {})
+        now = {name: why for name, why in fields.items() if not name.startswith(f"{section}.")}
+        now |= {f"{section}.{name}": why for name, why in suspended.items()}
+        returned = sorted((set(fields) - now.keys()) | set(value.get("returned", ())))
+        return None if now == fields else {"fields": now, "returned": returned}
+
+    world.change(*LEFT_ALONE, noted)
+
+
+def _take_returned(world: World) -> Collection[str]:
+    document = world.documents.read(*LEFT_ALONE)
+    returned: Collection[str] = document.value["returned"] if document else ()
+    if document and returned:
+        world.documents.write(*LEFT_ALONE, {**document.value, "returned": []}, document.ticket)
+    return returned
+
+
+def backfill(world: World, clear: Collection[str] = ()) -> None:
+    """Have the next tick look at everything again; fields of *clear*, no longer mapped, are emptied in Marketo."""
+    if clear:
+        world.change(*CLEARED, lambda value: {"fields": sorted({*value.get("fields", ()), *clear})})
+    world.documents.write(*BACKFILL, {"asked": world.clock.now().isoformat()}, None)
+
+
+def cleared(world: World) -> frozenset[str]:
+    """Fields of the opportunity that are to be emptied; one that is mapped again is not."""
+    document = world.documents.read(*CLEARED)
+    fields = frozenset(document.value["fields"] if document else ())
+    return fields - world.config.opportunity.fields.keys()
+
+
+def in_words(world: World, *, reading: bool) -> dict[str, Any]:
+    """For `status`: the mapping, what is new, what a re-read will cost at most, what is left alone."""
+    document = world.documents.read(*MAPPING)
+    left = world.documents.read(*LEFT_ALONE)
+    found: dict[str, Any] = {"version": world.config.version}
+    if document:
+        value = document.value
+        found = {"number": value["number"], "version": value["version"], "new fields": value.get("new", [])}
+        if reading or value.get("waits"):
+            records = known_records(world)
+            calls = -(-records // PER_CALL)
+            found |= {
+                "records to re-read": records,
+                "Marketo calls at most": calls,
+                "minutes at most": -(-calls // int(CALLS_PER_SECOND * 60)),
+            }
+        if value.get("waits"):
+            found["waits for"] = "backfill"
+    if left and left.value["fields"]:
+        found["left alone"] = dict(left.value["fields"])
+    return found

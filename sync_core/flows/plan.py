@@ -1,0 +1,425 @@
+"""What would `sync` do now? The real detect and the real deliveries, in a world that writes nothing.
+
+Three parts: what `sync` would do now; then, as nobody promises that a change is noticed by its link alone (a mapping
+that waits for `backfill`, a filter that time has moved), every other opportunity, counted apart; and what it would
+leave alone. Counts add up, the first differences are kept, everything else is written out as it is met.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sync_core.errors import ConfigurationError
+from sync_core.flows.cases import Outcome
+from sync_core.flows.detect import OPPORTUNITY, detect
+from sync_core.flows.guard import PAUSE, check_pair
+from sync_core.flows.observe import chunks, suspended
+from sync_core.flows.reconcile import reconcile
+from sync_core.flows.rehearsal import KEYS, REHEARSED, LedgerOver, Rehearsal, rehearse, same
+from sync_core.flows.roles import OPPORTUNITY_ID
+from sync_core.flows.world import World
+from sync_core.messages import FULL, split
+from sync_core.model import Lane, LedgerRow, MarketoObject, Role, State, Work
+from sync_core.rules.planning import plan_roles
+
+TIME_BOX_S = 60.0
+PATIENCE = 5  # troubles of the services that one plan bears
+LONGEST_WAIT_S = 60.0
+WHOLE = timedelta(days=1)  # no lease ends here
+FORMAT = 1
+OBJECTS = {
+    MarketoObject.OPPORTUNITY: "opportunities",
+    MarketoObject.COMPANY: "companies",
+    MarketoObject.SALES_PERSON: "sales persons",
+}
+OUT_OF_STEP = (State.WAITING, State.PARKED, State.HELD)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of one part; `reasons` by state, `removals` all of them."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, Counter[str]] = field(default_factory=lambda: {str(state): Counter() for state in OUT_OF_STEP})
+    removals: list[str] = field(default_factory=list)
+
+    def in_words(self, shares: tuple[int, int], used: int) -> dict[str, Any]:
+        counts = self.counts
+        calls, today = counts["write calls"] + counts["read calls"], max(0, shares[1] - used)
+        found: dict[str, Any] = {
+            what: {
+                "created": counts[f"{what} created"],
+                "updated": counts[f"{what} updated"],
+                "of these without a difference": counts[f"{what} repeated"],
+            }
+            for what in OBJECTS.values()
+        }
+        found["opportunities"] |= {"looked at": counts["looked at"], "removed": counts["opportunities removed"]}
+        found["people"] = {each: counts[f"people {each}"] for each in ("created", "linked", "moved")}
+        found["roles"] = {each: counts[f"roles {each}"] for each in ("added", "changed", "repeated", "removed")}
+        found["roles"]["of the removed replaced"] = counts["roles replaced"]
+        found["Marketo calls"] = {
+            "to write": counts["write calls"],
+            "to read": counts["read calls"],
+            "minutes at least": -(-calls * 20 // (shares[0] * 60)),
+            "days at least": 1 + max(0, -(-(calls - today) // shares[1])),
+        }
+        found |= {state: {why: n for why, n in told.most_common() if n} for state, told in self.reasons.items()}
+        return found | {"removals": self.removals, "Marketo will log": self._activities()}
+
+    def _activities(self) -> list[str]:
+        """For marketing: what trigger campaigns listen to."""
+        counts = self.counts
+        words = (
+            (counts["roles added"], "people Added to Opportunity"),
+            (counts["roles removed"], "people Removed from Opportunity"),
+            (counts["people told"], "people Opportunity Updated"),
+            (counts["people created"], "people Person Created"),
+            (counts["people moved"], "people moved to another company"),
+        )
+        told = [f"{number} {text}" for number, text in words if number]
+        if not told:
+            return ["nothing: no trigger campaign starts"]
+        return [*told, "a person in several deals or roles counts once for each", "switch off trigger campaigns first"]
+
+
+def plan(
+    world: World,
+    *,
+    only: Sequence[str] = (),
+    limit: int = 20,
+    out: Callable[[str], object] | None = None,
+    earlier: Iterable[str] | None = None,
+    progress: Callable[[int], object] = lambda _: None,
+) -> dict[str, Any]:
+    """The summary; *out* gets the text of a plan file piece by piece, *earlier* are the lines of such a file.
+
+    Raises ConfigurationError where `sync` would, and RetryLater when a service can't be read.
+    """
+    rehearsal = rehearse(world)
+    try:
+        return _Plan(world, rehearsal, limit, out, progress).run(only, earlier)
+    finally:
+        rehearsal.kept.close()
+
+
+class _Plan:
+    def __init__(
+        self,
+        real: World,
+        rehearsal: Rehearsal,
+        limit: int,
+        out: Callable[[str], object] | None,
+        progress: Callable[[int], object],
+    ) -> None:
+        self.real = real
+        self.world = rehearsal.world
+        self.rehearsal = rehearsal
+        self.limit = limit
+        self.out = out or (lambda _: None)
+        self.progress = progress
+        self.now, self.backfill = Tally(), Tally()
+        self.tally = self.now
+        self.first: list[dict[str, Any]] = []
+        self.queued = sum(real.queue.lengths().get(lane, 0) for lane in Lane)
+        self.left_as_they_are: dict[str, Counter[str]] = {str(state): Counter() for state in OUT_OF_STEP}
+        self.invisible = 0
+        self.troubles = 0
+        self.entries = 0
+        self.companies: dict[int, str] = {}
+        self.diff: Difference | None = None
+
+    def run(self, only: Sequence[str], earlier: Iterable[str] | None) -> dict[str, Any]:
+        if earlier is not None:
+            self.diff = Difference(self.rehearsal, earlier)
+        check_pair(self.world)
+        first_load = self.real.documents.read("feed", OPPORTUNITY) is None
+        left_alone = suspended(self.world)
+        head = {"plan": FORMAT, "mapping": self.world.config.version, "at": self.world.clock.now().isoformat()}
+        self.out(json.dumps(head)[:-1] + ', "changes": [\n')
+        if only:
+            for work in split(Work(tuple(only), why="only")):
+                self._deliver(work)
+        else:
+            self._as_sync_does()
+            # What is on the queue was noticed before, and can't be told apart from what was not.
+            self.tally = self.now if self.queued else self.backfill
+            self._everything_else()
+        summary = head | self._summary(first_load, left_alone)
+        self.out(f'\n], "summary": {json.dumps(summary, ensure_ascii=False)}}}\n')
+        return summary
+
+    def _summary(self, first_load: bool, left_alone: Mapping[str, str]) -> dict[str, Any]:
+        limiter = self.real.limiter
+        shares, used = limiter.shares, limiter.used_today()
+        pause = self.real.documents.read(*PAUSE)
+        found: dict[str, Any] = {"paused": pause.value["since"]} if pause else {}
+        if first_load and left_alone:
+            found["sync refuses to start"] = "a first load needs every mapped field; `left alone` says what is missing"
+        found |= self.now.in_words(shares, used)
+        if any(self.backfill.counts[each] for each in ("write calls", *OUT_OF_STEP)):
+            found["only after `backfill`"] = self.backfill.in_words(shares, used)
+        unchanged = {state: dict(reasons.most_common()) for state, reasons in self.left_as_they_are.items() if reasons}
+        found |= {"stays as it is": unchanged} if unchanged else {}
+        found |= {"neither shown nor reported deleted": self.invisible} if self.invisible else {}
+        found |= {"messages on the queue": self.queued} if self.queued else {}
+        found |= {"left alone": dict(left_alone), "first differences": self.first}
+        return found | ({"compared with the earlier plan": self.diff.in_words(self.limit)} if self.diff else {})
+
+    # --- the path of `sync` -----------------------------------------------------------------------------------
+
+    def _as_sync_does(self) -> None:
+        complete = False
+        while not complete:
+            complete = detect(self.world, time_box=TIME_BOX_S).complete
+            self._count()  # what detect itself holds
+            self._drain()
+
+    def _drain(self) -> None:
+        while work := self.rehearsal.queue.take():
+            self._deliver(work)
+
+    def _everything_else(self) -> None:
+        """Only what is in step, or unknown: the rest waits for its time, for a change or for a person."""
+        for ids in chunks((key for page in self.world.source.ids(OPPORTUNITY) for key in page), FULL):
+            self._deliver_those_in_step(self.rehearsal.opportunities.untouched(ids))
+        for page in self.real.opportunities.ids():
+            rows = self.real.opportunities.rows(self.rehearsal.opportunities.untouched(page))
+            self.invisible += sum(row.state is State.IN_STEP for row in rows.values())
+        for accounts in self._in_step(self.rehearsal.companies):
+            self._deliver(Work(accounts=accounts, why="plan"))
+        for users in self._in_step(self.rehearsal.sales_persons):
+            self._deliver(Work(users=users, why="plan"))
+        self._drain()
+
+    @staticmethod
+    def _in_step(ledger: LedgerOver) -> Iterator[tuple[str, ...]]:
+        """Those that nothing was written for, page by page."""
+        for page in ledger.ids():
+            rows = ledger.rows(ledger.untouched(page))
+            if found := tuple(key for key, row in rows.items() if row.state is State.IN_STEP):
+                yield found
+
+    def _deliver_those_in_step(self, ids: Sequence[str]) -> None:
+        rows = self.rehearsal.opportunities.rows(ids)
+        wanted = []
+        for key in ids:
+            row = rows.get(key, LedgerRow(key))
+            if row.state in OUT_OF_STEP:
+                self.left_as_they_are[row.state][row.reason] += 1
+            else:
+                wanted.append(key)
+        for work in split(Work(tuple(wanted), why="plan")):
+            self._deliver(work)
+
+    def _deliver(self, work: Work) -> None:
+        deadline = self.world.clock.now() + WHOLE
+        outcome = reconcile(self.world, work, force=work.force, deadline=deadline)
+        self._count()
+        self._put_back(outcome)
+        self.progress(self.now.counts["looked at"] + self.backfill.counts["looked at"])
+
+    def _put_back(self, outcome: Outcome) -> None:
+        """As the engine does; but nobody waits here for ever."""
+        for again, _ in outcome.again:
+            self.rehearsal.queue.put(again)
+        if outcome.trouble is not None:
+            self.troubles += 1
+            if isinstance(outcome.trouble, ConfigurationError) or self.troubles > PATIENCE:
+                raise outcome.trouble
+            self.world.clock.sleep(min(LONGEST_WAIT_S, max(delay for _, delay in outcome.again)))
+
+    # --- what a delivery did ----------------------------------------------------------------------------------
+
+    def _count(self) -> None:
+        """Take everything that was recorded since the last time."""
+        marketo, counts = self.rehearsal.marketo, self.tally.counts
+        rows, self.rehearsal.opportunities.taken = self.rehearsal.opportunities.taken, {}
+        self.rehearsal.companies.taken, self.rehearsal.sales_persons.taken = {}, {}
+        self.companies = {lead.id: lead.company for lead in marketo.matched}
+        changes = {key: _Change(before, after) for key, (before, after) in rows.items()}
+        counts["read calls"] += len(marketo.reads)
+        counts["write calls"] += len(marketo.sent)
+        for sent in marketo.sent:
+            for record, answer in zip(sent.records, sent.answers, strict=True):
+                self._record(sent.kind, record, answer.status, changes, deleted=sent.deleted)
+        for key, change in changes.items():
+            self._opportunity(key, change)
+        marketo.forget()
+
+    def _record(
+        self,
+        kind: MarketoObject,
+        record: Mapping[str, Any],
+        status: str,
+        changes: Mapping[str, _Change],
+        *,
+        deleted: bool,
+    ) -> None:
+        counts, marketo = self.tally.counts, self.rehearsal.marketo
+        change = changes.get(str(record.get(OPPORTUNITY_ID, ""))[marketo.prefix :])
+        if kind is MarketoObject.LEAD:
+            company = self.companies.get(record.get("id", 0), "")
+            counts[f"people {'created' if status == 'created' else 'moved' if company else 'linked'}"] += 1
+        elif kind is MarketoObject.ROLE:
+            if change is not None and status != "skipped":
+                (change.removed if deleted else change.added if status == "created" else change.kept).append(record)
+        elif deleted:
+            if change is not None and status == "deleted":
+                change.does = "remove"
+        else:
+            name = KEYS[kind]
+            values = {each: value for each, value in record.items() if each != name}
+            present = marketo.present.get(str(record[name]), {})
+            differing = {each: [present.get(each), v] for each, v in values.items() if not same(present.get(each), v)}
+            counts[f"{OBJECTS[kind]} {status}"] += 1
+            counts[f"{OBJECTS[kind]} repeated"] += status == "updated" and not differing
+            if kind is MarketoObject.OPPORTUNITY and change is not None:
+                change.does = "create" if status == "created" else "update"
+                change.fields |= differing
+
+    def _opportunity(self, key: str, change: _Change) -> None:
+        counts, marketo = self.tally.counts, self.rehearsal.marketo
+        external = self.world.config.opportunity.key.external(key)
+        held = marketo.roles_of.get(external, change.before.roles)
+        if change.before.ticket == REHEARSED:  # a second look, as after the overlap query of a first load
+            self._state(change.before, -1)
+        else:
+            counts["looked at"] += 1
+        self._state(change.after, 1)
+        if change.does == "remove":
+            counts["opportunities removed"] += 1
+            self.tally.removals.append(key)
+        if change.does == "update" and change.fields:
+            counts["people told"] += len({role.lead for role in held})
+        changed = [record for record in change.kept if _differs(record, held)]
+        counts["roles added"] += len(change.added)
+        counts["roles changed"] += len(changed)
+        counts["roles repeated"] += len(change.kept) - len(changed)
+        counts["roles removed"] += len(change.removed)
+        counts["roles replaced"] += len(change.removed) - change.lost()
+        entry = change.entry(key, changed)
+        if entry:
+            self.out((",\n" if self.entries else "") + json.dumps(entry, ensure_ascii=False))
+            self.entries += 1
+            if len(self.first) < self.limit:
+                self.first.append(entry)
+            if self.diff:
+                self.diff.add(entry)
+
+    def _state(self, row: LedgerRow, number: int) -> None:
+        if row.state in OUT_OF_STEP:
+            self.tally.counts[row.state] += number
+            self.tally.reasons[row.state][row.reason] += number
+
+
+@dataclass(slots=True)
+class _Change:
+    """What one delivery would do about one opportunity: its ledger row before and after, and what was sent for it."""
+
+    before: LedgerRow
+    after: LedgerRow
+    does: str = ""
+    fields: dict[str, list[Any]] = field(default_factory=dict)
+    added: list[Mapping[str, Any]] = field(default_factory=list)
+    kept: list[Mapping[str, Any]] = field(default_factory=list)
+    removed: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def lost(self) -> int:
+        """How many of the removed roles nothing replaces, by the rule that the removal guard counts with."""
+        gone = [_role(record) for record in self.removed]
+        staying = (role for role in self.before.roles if role.key not in {each.key for each in gone})
+        wanted = [*staying, *(_role(record) for record in self.added)] if self.does != "remove" else []
+        held = {role.key: role for role in (*self.before.roles, *gone)}
+        losses = plan_roles(wanted, tuple(held.values()), force=False, ours={role.key for role in gone}).losses
+        return len(losses)
+
+    def entry(self, key: str, changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Nothing for an opportunity that stays as it is; people by their ids, new ones by none."""
+        roles = {"added": self.added, "changed": changed, "removed": self.removed}
+        told = {what: sorted(map(_told, records)) for what, records in roles.items() if records}
+        moved = (self.after.state, self.after.reason) != (self.before.state, self.before.reason)
+        out_of_step = moved and self.after.state in OUT_OF_STEP
+        if not (self.does or told or out_of_step):
+            return {}
+        found: dict[str, Any] = {
+            "id": key,
+            "does": self.does or ("roles" if told else "nothing"),
+            "fields": self.fields,
+        }
+        found |= {"roles": told} if told else {}
+        return found | ({str(self.after.state): self.after.reason} if self.after.state in OUT_OF_STEP else {})
+
+
+def _role(record: Mapping[str, Any]) -> Role:
+    return Role(record["leadId"], str(record["role"]), bool(record.get("isPrimary")), "")
+
+
+def _told(record: Mapping[str, Any]) -> str:
+    lead = record["leadId"]
+    return f"{record['role']}: {f'person {lead}' if lead > 0 else 'a new person'}"
+
+
+def _differs(record: Mapping[str, Any], held: Iterable[Role]) -> bool:
+    role = _role(record)
+    present = next((each for each in held if each.key == role.key), None)
+    created = str(record.get("externalCreatedDate") or "")
+    return present is None or (present.primary, present.created) != (role.primary, created)
+
+
+class Difference:
+    """An earlier plan, kept on disk, and what the new one says otherwise."""
+
+    def __init__(self, rehearsal: Rehearsal, lines: Iterable[str]) -> None:
+        self._kept = rehearsal.kept
+        self._counts: Counter[str] = Counter()
+        self._first: list[dict[str, Any]] = []
+        found = iter(lines)
+        if f'"plan": {FORMAT}' not in next(found, ""):
+            raise ConfigurationError("--diff: the file is no plan that `plan --out` wrote")
+        for batch in chunks(_entries(found), 1000):
+            self._kept.write("earlier", {entry["id"]: json.dumps(entry) for entry in batch})
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        known = self._kept.read("earlier", [entry["id"]]).get(entry["id"])
+        self._kept.delete("earlier", [entry["id"]])
+        before = json.loads(known) if known else {}
+        if _essence(before) == _essence(entry):
+            self._counts["as before"] += 1
+            return
+        self._counts["different" if before else "new"] += 1
+        self._first.append({"id": entry["id"], "before": _essence(before), "now": _essence(entry)})
+        del self._first[100:]
+
+    def in_words(self, limit: int) -> dict[str, Any]:
+        gone = self._kept.count("earlier")
+        first = [_only_different(each) for each in self._first[:limit]]
+        first += [{"id": json.loads(text)["id"], "now": "nothing"} for text in self._kept.first("earlier", limit)]
+        counts = {each: self._counts[each] for each in ("as before", "different", "new")}
+        return counts | {"no longer": gone, "the first": first[:limit]}
+
+
+def _entries(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """One a line, as they were written."""
+    for line in lines:
+        if line.startswith('{"id"'):
+            yield json.loads(line.rstrip().removesuffix(","))
+
+
+def _essence(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What would stand in Marketo: not what stands there now, which moves by itself."""
+    fields = {name: value for name, (_, value) in entry.get("fields", {}).items()}
+    roles = {f"roles {what}": "; ".join(each) for what, each in entry.get("roles", {}).items()}
+    rest = {name: value for name, value in entry.items() if name not in ("id", "fields", "roles")}
+    return {**rest, **roles, **fields}
+
+
+def _only_different(each: Mapping[str, Any]) -> dict[str, Any]:
+    before, now = each["before"], each["now"]
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    return {"id": each["id"]} | {name: [before.get(name), now.get(name)] for name in names}

@@ -1,0 +1,140 @@
+"""Rows of one table as one section of sync.toml sees them, with everything that its fields need (design.md §8)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from sync_core.errors import ConfigurationError
+from sync_core.flows.world import World
+from sync_core.mapping import Rule, Source
+from sync_core.model import MarketoObject, Row
+from sync_core.rules.fields import Mapped, marketo_fields, usable
+from sync_core.rules.sources import CHOICES, CURRENCY, LOOKUPS, Knowledge, Need, needs
+
+DATE_TIME = "DateTime"
+
+
+class Reading:
+    """Made for each delivery, from metadata that the clients remember; *more* are further columns wanted.
+
+    *creating*: some fields can be set when a record is made, and never again. `suspended` says which fields can't be
+    filled now, and why: the rest goes on without them.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        table: str,
+        kind: MarketoObject,
+        fields: Mapping[str, Source],
+        more: Collection[str] = (),
+        *,
+        creating: bool = False,
+    ) -> None:
+        self.world = world
+        self.table = table
+        self.described = world.target.describe(kind)
+        self.kinds = dict(world.source.columns(table))
+        wanted = {need.column for source in fields.values() for need in needs(source)} | set(more)
+        self._look_one_hop_away({column for column in wanted if "." in column})
+        self._check(more)
+        settable = {n: replace(f, updateable=True) for n, f in self.described.items()} if creating else self.described
+        converted = any(need.iso for source in fields.values() for need in needs(source))
+        rates = world.source.rates() if converted else {}
+        self.fields, self.suspended = usable(fields, settable, self.kinds, rates.keys())
+        going = {need for source in self.fields.values() for need in needs(source)}
+        self.needs = going | {Need(column) for column in more}
+        self.known = Knowledge(self._labels(), rates)
+
+    def rows(self, ids: Collection[str], *, select: Collection[str] = ()) -> Mapping[str, Row]:
+        """The rows of *ids* that exist, by id, with logical names; *select* are more columns, by their wire names."""
+        own = [need for need in self.needs if not need.lookup]
+        lookups = {need.lookup for need in self.needs if need.lookup}
+        columns = {name for need in own for name in _select(need.column, need.money, self.kinds[need.column])}
+        columns |= {f"_{lookup}_value" for lookup in lookups}
+        found = self.world.source.rows(self.table, ids, {*select, *columns}, {need.column for need in own if need.name})
+        rows = {key: _logical(row) for key, row in found.items()}
+        for lookup in lookups:
+            self._add_hop(rows, lookup)
+        return rows
+
+    def values(self, row: Row) -> Mapped:
+        """Raises UnfitValueError."""
+        return marketo_fields(row, self.fields, self.described, self.known)
+
+    def _check(self, columns: Collection[str]) -> None:
+        """A rule without its column would decide wrongly: unlike a field it can't be left alone."""
+        if missing := sorted(column for column in columns if column not in self.kinds):
+            raise ConfigurationError(f"sync.toml: Dynamics' {self.table} has no column {', '.join(missing)}")
+
+    def _look_one_hop_away(self, columns: Collection[str]) -> None:
+        self._tables: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+        for column in columns:
+            lookup, _, name = column.partition(".")
+            if self.kinds.get(lookup) not in LOOKUPS:
+                continue
+            kind: str | None = None
+            for table in self.world.source.targets(self.table, lookup):
+                if found := self.world.source.columns(table).get(name):
+                    kind = self.kinds[column] = found
+                    self._tables[lookup][table].add(name)
+            if kind in CHOICES and sum(name in names for names in self._tables[lookup].values()) > 1:
+                self.kinds[column] = "a choice of several tables"
+
+    def _labels(self) -> dict[tuple[str, int], Mapping[int, str]]:
+        asked = {(need.column, need.language) for need in self.needs if need.language is not None}
+        return {(column, lcid): self._labels_of(column, lcid) for column, lcid in asked if lcid is not None}
+
+    def _labels_of(self, column: str, language: int) -> Mapping[int, str]:
+        lookup, _, name = column.rpartition(".")
+        tables = [table for table, names in self._tables[lookup].items() if name in names] if lookup else [self.table]
+        return self.world.source.labels(tables[0], name, language)
+
+    def _add_hop(self, rows: Mapping[str, dict[str, Any]], lookup: str) -> None:
+        """`lookup.column` for every row; a lookup with several target tables finds its id in one of them."""
+        ids = {row[lookup] for row in rows.values() if row.get(lookup)}
+        needed = [(need.column.rpartition(".")[2], need) for need in self.needs if need.lookup == lookup]
+        for table, names in self._tables[lookup].items() if ids else ():
+            kinds = self.world.source.columns(table)
+            here = [(name, need) for name, need in needed if name in names]
+            select = {wire for name, need in here for wire in _select(name, need.money, kinds[name])}
+            found = self.world.source.rows(table, ids, select, {name for name, need in here if need.name})
+            for row in rows.values():
+                there = _logical(found.get(row.get(lookup) or "", {}))
+                row |= {f"{lookup}.{name}": value for name, value in there.items()}
+
+
+def _select(column: str, money: str | None, kind: str) -> set[str]:
+    """The Web API's names for a column (dataverse.md §6.2)."""
+    if kind in LOOKUPS:
+        return {f"_{column}_value"}
+    if money is None or money == "transaction":
+        return {column}
+    base = f"{column}_base"
+    return {base} if money == "base" else {column, base, f"_{CURRENCY}_value"}
+
+
+def _logical(row: Row) -> dict[str, Any]:
+    """Lookups by their logical names, besides what the Web API calls them; everything else keeps its name."""
+    lookups = {name[1:-6]: value for name, value in row.items() if name[0] == "_" and name.endswith("_value")}
+    return {**row, **lookups}
+
+
+def check_time(rule: Rule, kind: str, where: str) -> None:
+    """`since` about a column that holds no time would leave everything out."""
+    if rule.since is not None and kind != DATE_TIME:
+        raise ConfigurationError(f"sync.toml, {where}: {rule.column} holds no time (it is {kind})")
+
+
+def plain_rows(world: World, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:
+    """The rows of *ids* with *columns* by logical names. Raises ConfigurationError for a column that isn't there."""
+    if not columns:
+        return {}
+    kinds = world.source.columns(table)
+    if missing := sorted(set(columns) - kinds.keys()):
+        raise ConfigurationError(f"sync.toml: Dynamics' {table} has no column {', '.join(missing)}")
+    select = {f"_{name}_value" if kinds[name] in LOOKUPS else name for name in columns}
+    return {key: _logical(row) for key, row in world.source.rows(table, ids, select).items()} if ids else {}

@@ -1,0 +1,445 @@
+"""A world in which everything runs as ever and nothing is written, for `plan` and `explain`.
+
+Reads go to the services and the storage. What would be written to storage lies over it until the end, so that one
+delivery sees what another would have left. What would be sent to Marketo is answered as Marketo would answer, as far
+as that can be known by asking what exists, and kept for whoever wants to count it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from math import isclose
+from threading import Lock
+from typing import Any
+
+from sync_core.flows.observe import PER_CALL, chunks
+from sync_core.flows.references import COMPANY_ID, SALES_PERSON_ID
+from sync_core.flows.roles import GONE, OPPORTUNITY_ID
+from sync_core.flows.world import World
+from sync_core.messages import decode, encode, split
+from sync_core.model import (
+    Answer,
+    Answers,
+    Document,
+    Lane,
+    Lead,
+    LedgerRow,
+    Letter,
+    MarketoField,
+    MarketoObject,
+    Role,
+    State,
+    Work,
+)
+from sync_core.ports import Documents, History, Ledger, Lookup, Marketo
+
+KEYS = {
+    MarketoObject.OPPORTUNITY: OPPORTUNITY_ID,
+    MarketoObject.COMPANY: COMPANY_ID,
+    MarketoObject.SALES_PERSON: SALES_PERSON_ID,
+}
+REHEARSED = "rehearsed"  # the ticket of a row that lies over the storage
+
+
+class Kept:
+    """Texts by place and key, in a temporary file of SQLite's own that goes with it: memory stays flat."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._file = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._file.execute("PRAGMA journal_mode = OFF")
+        self._file.execute(
+            "CREATE TABLE kept (place TEXT, key TEXT, text TEXT, PRIMARY KEY (place, key)) WITHOUT ROWID"
+        )
+
+    def read(self, place: str, keys: Collection[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        with self._lock:
+            for batch in chunks(keys, 500):
+                marks = ",".join("?" * len(batch))
+                query = f"SELECT key, text FROM kept WHERE place = ? AND key IN ({marks})"  # noqa: S608 - marks only
+                found |= dict(self._file.execute(query, (place, *batch)))
+        return found
+
+    def write(self, place: str, texts: Mapping[str, str]) -> None:
+        with self._lock:
+            rows = [(place, key, text) for key, text in texts.items()]
+            self._file.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", rows)
+
+    def delete(self, place: str, keys: Iterable[str]) -> None:
+        with self._lock:
+            self._file.executemany("DELETE FROM kept WHERE place = ? AND key = ?", [(place, key) for key in keys])
+
+    def count(self, place: str) -> int:
+        with self._lock:
+            return int(self._file.execute("SELECT count(*) FROM kept WHERE place = ?", (place,)).fetchone()[0])
+
+    def first(self, place: str, limit: int) -> list[str]:
+        """The texts of the first keys."""
+        query = "SELECT text FROM kept WHERE place = ? ORDER BY key LIMIT ?"
+        with self._lock:
+            return [text for (text,) in self._file.execute(query, (place, limit))]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+# --- storage ------------------------------------------------------------------------------------------------
+
+
+class LedgerOver:
+    """Port `Ledger` over the real one. `taken`: by id the row before and after, until somebody takes them."""
+
+    def __init__(self, base: Ledger, kept: Kept, place: str) -> None:
+        self._base = base
+        self._kept = kept
+        self._place = place
+        self._moved: Counter[str] = Counter()
+        self.taken: dict[str, tuple[LedgerRow, LedgerRow]] = {}
+
+    def rows(self, ids: Collection[str]) -> Mapping[str, LedgerRow]:
+        over = {key: _row(text) for key, text in self._kept.read(self._place, ids).items()}
+        return {**self._base.rows([key for key in ids if key not in over]), **over}
+
+    def untouched(self, ids: Collection[str]) -> list[str]:
+        """Those that nothing was written for."""
+        over = self._kept.read(self._place, ids)
+        return [key for key in ids if key not in over]
+
+    def write(self, rows: Sequence[LedgerRow]) -> set[str]:
+        """Nobody else writes here, so nobody loses."""
+        present = self.rows([row.id for row in rows])
+        for row in rows:
+            before = present.get(row.id, LedgerRow(row.id))
+            if before.known:
+                self._moved[before.state] -= 1
+            self._moved[row.state] += 1
+            self._moved["roles"] += len(row.roles) - len(before.roles)
+            self.taken[row.id] = (self.taken.get(row.id, (before, row))[0], row)
+        self._kept.write(self._place, {row.id: _text(row) for row in rows})
+        return set()
+
+    def due(self, now: datetime, limit: int) -> Sequence[str]:
+        return self.untouched(self._base.due(now, limit))
+
+    def in_state(self, state: State) -> Iterator[Sequence[str]]:
+        return self._base.in_state(state)
+
+    def counts(self) -> Mapping[str, int]:
+        counts = Counter(self._base.counts())
+        counts.update(self._moved)
+        return counts
+
+    def ids(self) -> Iterator[Sequence[str]]:
+        return self._base.ids()
+
+
+def _text(row: LedgerRow) -> str:
+    due = row.due.isoformat() if row.due else None
+    return json.dumps({**asdict(row), "ticket": REHEARSED, "due": due}, separators=(",", ":"))
+
+
+def _row(text: str) -> LedgerRow:
+    value = json.loads(text)
+    value["state"] = State(value["state"])
+    value["due"] = datetime.fromisoformat(value["due"]) if value["due"] else None
+    value["roles"] = tuple(Role(**{**role, "reasons": tuple(role["reasons"])}) for role in value["roles"])
+    return LedgerRow(**value)
+
+
+class LookupOver:
+    """Port `Lookup` over the real one; an empty text stands for what was deleted."""
+
+    def __init__(self, base: Lookup, kept: Kept, place: str) -> None:
+        self._base = base
+        self._kept = kept
+        self._place = place
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+        over = self._kept.read(self._place, ids)
+        found = dict(self._base.read([key for key in ids if key not in over]))
+        return found | {key: json.loads(text) for key, text in over.items() if text}
+
+    def write(self, values: Mapping[str, Mapping[str, Any]]) -> None:
+        self._kept.write(self._place, {key: json.dumps(value) for key, value in values.items()})
+
+    def delete(self, ids: Collection[str]) -> None:
+        self._kept.write(self._place, dict.fromkeys(ids, ""))
+
+
+class HistoryOver:
+    """What is kept can be read; nothing is added."""
+
+    def __init__(self, history: History) -> None:
+        self.of = history.of
+
+    def add(self, at: datetime, values: Mapping[str, Mapping[str, Any]]) -> None:
+        pass
+
+    def forget(self, before: datetime) -> None:
+        pass
+
+
+class DocumentsOver:
+    """Port `Documents` over the real one; None stands for what was deleted."""
+
+    def __init__(self, base: Documents) -> None:
+        self._base = base
+        self._over: dict[tuple[str, str], Mapping[str, Any] | None] = {}
+
+    def read(self, kind: str, name: str) -> Document | None:
+        if (kind, name) not in self._over:
+            return self._base.read(kind, name)
+        value = self._over[kind, name]
+        return None if value is None else Document(value, REHEARSED)
+
+    def write(self, kind: str, name: str, value: Mapping[str, Any], ticket: str | None) -> str | None:
+        present = self.read(kind, name)
+        if ticket != (present.ticket if present else None):
+            return None
+        self._over[kind, name] = json.loads(json.dumps(value))
+        return REHEARSED
+
+    def list(self, kind: str, *, after: str = "", limit: int = 100) -> Sequence[tuple[str, Mapping[str, Any]]]:
+        found = dict(self._base.list(kind, after=after, limit=limit))
+        for (each, name), value in self._over.items():
+            if each == kind and name > after:
+                found.pop(name, None)
+                found |= {} if value is None else {name: value}
+        return sorted(found.items())[:limit]
+
+    def delete(self, kind: str, name: str) -> None:
+        self._over[kind, name] = None
+
+
+class QueueApart:
+    """Port `Queue` without the real one: receiving from that would already change it."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[Lane, deque[str]] = {lane: deque() for lane in Lane}
+
+    def put(self, work: Work, *, after: timedelta = timedelta(0)) -> None:
+        self._bodies[work.lane].extend(encode(part) for part in split(work))
+
+    def take(self) -> Work | None:
+        """The next work, fresh before slow, as `sync` takes it."""
+        lane = next((lane for lane in Lane if self._bodies[lane]), None)
+        return None if lane is None else replace(decode(self._bodies[lane].popleft()), lane=lane)
+
+    def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None:
+        return None
+
+    def done(self, lane: Lane, letter: Letter) -> None: ...
+
+    def poisoned(self, lane: Lane) -> Sequence[Letter]:
+        return ()
+
+    def done_poisoned(self, lane: Lane, letter: Letter) -> None: ...
+
+    def set_aside(self, body: str, reason: str) -> None: ...
+
+    def probe(self) -> None: ...
+
+    def lengths(self) -> Mapping[str, int]:
+        return {str(lane): len(bodies) for lane, bodies in self._bodies.items()}
+
+
+# --- Marketo ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One write call that would have left, with Marketo's answers."""
+
+    kind: MarketoObject
+    records: Sequence[Mapping[str, Any]]
+    answers: Sequence[Answer]
+    deleted: bool = False
+
+
+@dataclass(slots=True)
+class Foretold:
+    """Port `Marketo`: asks the real one what exists, and sends it nothing.
+
+    `sent`, `reads` (calls that the real run would make as well) and `matched` (people who were found) grow until they
+    are forgotten; `present` and `roles_of` are what Marketo holds now of what was asked about, by external key. People
+    who would have been created are found again by the digests of what they are looked up by, under ids below zero.
+    """
+
+    base: Marketo
+    ledger: LedgerOver
+    kept: Kept
+    prefix: int
+    sent: list[Sent] = field(default_factory=list)
+    reads: list[MarketoObject] = field(default_factory=list)
+    present: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    roles_of: dict[str, Sequence[Role]] = field(default_factory=dict)
+    matched: list[Lead] = field(default_factory=list)
+    created: int = 0
+
+    def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
+        return self.base.describe(kind)
+
+    def sign_in(self) -> None:
+        self.base.sign_in()
+
+    def searchable(self) -> Collection[str]:
+        return self.base.searchable()
+
+    def usage(self) -> int:
+        return self.base.usage()
+
+    def skew(self) -> float | None:
+        return self.base.skew()
+
+    def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
+        self.reads.append(MarketoObject.LEAD)
+        found = [self._linked(lead) for lead in self.base.leads(filter_type, values)]
+        of = {_digest(filter_type, value): value for value in values}
+        for digest, text in self.kept.read("new people", of.keys()).items():
+            found.append(Lead(**json.loads(text), value=of[digest], updated=""))
+        self.matched += found
+        return found
+
+    def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
+        self.reads.append(MarketoObject.ROLE)
+        found = self.base.roles(external_ids)
+        self.roles_of |= {key: found.get(key, ()) for key in external_ids}
+        return found
+
+    def records(
+        self, kind: MarketoObject, keys: Sequence[str], fields: Collection[str]
+    ) -> Mapping[str, Mapping[str, Any]]:
+        return self.base.records(kind, keys, fields)
+
+    def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        known = self._known_roles(records) if kind is MarketoObject.ROLE else self._known(kind, records)
+        if kind is not MarketoObject.ROLE:
+            self.kept.write(f"made {kind}", {str(record[KEYS[kind]]): "" for record in records})
+        return self._answered(kind, records, [Answer("updated" if each else "created") for each in known])
+
+    def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        if kind is MarketoObject.ROLE:
+            self._ask_roles({str(key[OPPORTUNITY_ID]) for key in keys})
+            known = self._known_roles(keys)
+        else:
+            known = self._known(kind, keys)
+            self.kept.delete(f"made {kind}", [str(key[KEYS[kind]]) for key in keys])
+        answers = [Answer("deleted") if each else Answer("skipped", GONE) for each in known]
+        return self._answered(kind, keys, answers, deleted=True)
+
+    def create_people(self, records: Sequence[Mapping[str, Any]], partition: str, *, until: datetime) -> Answers:
+        answers = []
+        for record in records:
+            self.created += 1
+            text = json.dumps({"id": -self.created, "company": record.get(COMPANY_ID) or ""})
+            self.kept.write("new people", {_digest(name, str(value)): text for name, value in record.items()})
+            answers.append(Answer("created", id=-self.created))
+        return self._answered(MarketoObject.LEAD, records, answers)
+
+    def link_people(self, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
+        self.kept.write("linked", {str(record["id"]): record[COMPANY_ID] for record in records})
+        return self._answered(MarketoObject.LEAD, records, [Answer("updated", id=record["id"]) for record in records])
+
+    def _answered(
+        self,
+        kind: MarketoObject,
+        records: Sequence[Mapping[str, Any]],
+        answers: Sequence[Answer],
+        *,
+        deleted: bool = False,
+    ) -> Answers:
+        self.sent.append(Sent(kind, records, answers, deleted))
+        return Answers(answers)
+
+    def _known(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """Whether each is in Marketo, or would be by now."""
+        name = KEYS[kind]
+        keys = [str(record[name]) for record in records]
+        fields = {each for record in records for each in record} - {name}
+        self.present |= self.base.records(kind, keys, sorted(fields))
+        made = self.kept.read(f"made {kind}", keys)
+        return [key in self.present or key in made for key in keys]
+
+    def _ask_roles(self, external_ids: set[str]) -> None:
+        for batch in chunks(sorted(external_ids - self.roles_of.keys()), PER_CALL):
+            found = self.base.roles(batch)
+            self.roles_of |= {key: found.get(key, ()) for key in batch}
+
+    def forget(self) -> None:
+        """What was told about one delivery."""
+        self.sent, self.reads, self.matched, self.present, self.roles_of = [], [], [], {}, {}
+
+    def _known_roles(self, records: Sequence[Mapping[str, Any]]) -> list[bool]:
+        """By what was read back, else by the ledger: asking for every role of a first load would cost too much."""
+        ids = {str(record[OPPORTUNITY_ID])[self.prefix :] for record in records}
+        held = {key: row.roles for key, row in self.ledger.rows(ids).items()}
+        known = []
+        for record in records:
+            external = str(record[OPPORTUNITY_ID])
+            roles = self.roles_of.get(external, held.get(external[self.prefix :], ()))
+            known.append((record["leadId"], str(record["role"]).casefold()) in {role.key for role in roles})
+        return known
+
+    def _linked(self, lead: Lead) -> Lead:
+        linked = self.kept.read("linked", [str(lead.id)])
+        return replace(lead, company=linked[str(lead.id)]) if linked else lead
+
+
+def _digest(name: str, value: str) -> str:
+    """Addresses are nowhere written down."""
+    return hashlib.blake2b(f"{name}\n{value.lower()}".encode(), digest_size=16).hexdigest()
+
+
+def same(present: Any, value: Any) -> bool:
+    """Whether Marketo holds *value*: it keeps numbers as 32-bit floats, and nothing as nothing, no or empty text."""
+    if present in (None, "", False) and value in (None, "", False):
+        return True
+    if isinstance(present, int | float) and isinstance(value, int | float):
+        return isclose(present, value, rel_tol=1e-6)
+    return bool(present == value)
+
+
+# --- all of it ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """`world` reads as the real one does and writes nowhere."""
+
+    world: World
+    marketo: Foretold
+    opportunities: LedgerOver
+    companies: LedgerOver
+    sales_persons: LedgerOver
+    queue: QueueApart
+    kept: Kept
+
+
+def rehearse(world: World) -> Rehearsal:
+    kept = Kept()
+    opportunities, companies, sales_persons = (
+        LedgerOver(ledger, kept, place) for place, ledger in world.ledgers.items()
+    )
+    marketo = Foretold(world.target, opportunities, kept, len(world.config.opportunity.key.prefix))
+    queue = QueueApart()
+    over = replace(
+        world,
+        target=marketo,
+        opportunities=opportunities,
+        companies=companies,
+        sales_persons=sales_persons,
+        connections=LookupOver(world.connections, kept, "connections"),
+        people=LookupOver(world.people, kept, "people"),
+        tombstones=LookupOver(world.tombstones, kept, "tombstones"),
+        documents=DocumentsOver(world.documents),
+        history=HistoryOver(world.history) if world.history is not None else None,
+        queue=queue,
+    )
+    return Rehearsal(over, marketo, opportunities, companies, sales_persons, queue, kept)

@@ -1,0 +1,107 @@
+"""Probing the storage account: what is written is deleted, and a refusal names the role."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+import requests
+from azure.core.credentials import AccessToken
+from azure.data.tables import TableClient
+
+from sync_core.adapters import storage
+from sync_core.adapters.clock import SystemClock
+from sync_core.adapters.storage import open_storage
+from sync_core.errors import ConfigurationError
+from sync_core.settings import Settings
+from tools.azurite import ACCOUNT_KEY, Azurite
+
+ROLES = {
+    "tables": "Storage Table Data Contributor",
+    "queues": "Storage Queue Data Contributor",
+    "blobs": "Storage Blob Data Owner",
+}
+numbers = count()
+
+
+def probes(connection: str, **more: str) -> tuple[str, dict[str, Callable[[], None]]]:
+    prefix = f"Probe{next(numbers)}"
+    settings = Settings(
+        dataverse_url="https://org.invalid",
+        marketo_url="https://123-abc-456.invalid",
+        marketo_client_id="id",
+        marketo_client_secret="secret",
+        storage_connection=connection,
+        **more,
+    )
+    return prefix, dict(open_storage(settings, SystemClock(), map, prefix=prefix).probes)
+
+
+def test_every_kind_is_probed_twice_and_nothing_is_left(azurite: Azurite) -> None:
+    prefix, found = probes(azurite.connection_string)
+
+    assert found.keys() == ROLES.keys()
+    for probe in (*found.values(), *found.values()):
+        probe()
+
+    table = TableClient.from_connection_string(azurite.connection_string, f"{prefix}SyncState")
+    assert list(table.list_entities()) == []
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_a_wrong_key_is_refused_with_the_role_that_an_identity_would_need(azurite: Azurite, name: str) -> None:
+    wrong = "A" * (len(ACCOUNT_KEY) - 2) + "=="
+    _, found = probes(azurite.connection_string.replace(ACCOUNT_KEY, wrong))
+
+    with pytest.raises(ConfigurationError, match=r"Storage refuses us \(403") as refused:
+        found[name]()
+    assert ROLES[name] in str(refused.value)
+    assert wrong not in str(refused.value)
+
+
+class Identity:
+    """What a managed identity gives in Azure."""
+
+    def __init__(self, **_: object) -> None: ...
+
+    def get_token(self, *_: str) -> AccessToken:
+        return AccessToken("a token", 2**40)
+
+
+@pytest.mark.parametrize(("status", "words"), [(201, ""), (403, "Storage Blob Data Owner")])
+def test_an_identity_signs_the_requests_for_blobs(monkeypatch: pytest.MonkeyPatch, status: int, words: str) -> None:
+    """Azurite knows keys only: this looks at what is sent."""
+    sent = []
+
+    def answer(method: str, url: str, *, headers: dict[str, str], **_: object) -> requests.Response:
+        sent.append((method, re.sub("[0-9a-f]{32}", "name", url), headers["Authorization"]))
+        response = requests.Response()
+        response.status_code = status
+        return response
+
+    monkeypatch.setattr(storage, "ManagedIdentityCredential", Identity)
+    monkeypatch.setattr(storage.requests, "request", answer)
+    uris = {f"storage_{kind}_uri": f"https://x.{kind}.invalid" for kind in ("queue", "table", "blob")}
+    _, found = probes("", **uris)
+
+    if words:
+        with pytest.raises(ConfigurationError, match=words):
+            found["blobs"]()
+        return
+    found["blobs"]()
+    container = "https://x.blob.invalid/opportunity-sync-probe"
+    assert sent == [
+        ("PUT", f"{container}?restype=container", "Bearer a token"),
+        ("PUT", f"{container}/name?", "Bearer a token"),
+        ("DELETE", f"{container}/name?", "Bearer a token"),
+    ]
+
+
+def test_without_an_address_for_blobs_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "ManagedIdentityCredential", Identity)
+    uris = {f"storage_{kind}_uri": f"https://x.{kind}.invalid" for kind in ("queue", "table")}
+
+    with pytest.raises(ConfigurationError, match="blobServiceUri is not set"):
+        probes("", **uris)[1]["blobs"]()

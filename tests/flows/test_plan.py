@@ -1,0 +1,593 @@
+"""What `plan` says is what `sync` then does, and until then nothing is written anywhere."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import tracemalloc
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sync_core import cli
+from sync_core.errors import ConfigurationError, WrongPair
+from sync_core.flows.plan import plan
+from sync_core.flows.rehearsal import Kept, LedgerOver, QueueApart
+from sync_core.mapping import parse
+from sync_core.model import Lane, LedgerRow, MarketoObject, Role, State, Work
+from tests.fakes import FakeLedger
+from tests.flows.org import Org
+from tests.stage import CONFIG, Stage
+from tools.emulators.dataverse.errors import DataverseError
+from tools.emulators.marketo.activities import ADDED, NEW_PERSON, REMOVED, UPDATED
+
+CREATE = {'when_missing  = "wait"': 'when_missing  = "create"\nlink_company = "always"'}
+FILTER = '[filter]\nwhen_leaving = "{}"\n[[filter.rule]]\ncolumn = "statecode"\nin = [0]\n\n[removals]'
+FLAG = FILTER.format("flag") + '\nflag = { nextStep = "left" }\npolicy = "flag"'
+CHANGES: tuple[dict[str, str], ...] = (
+    {},
+    CREATE,
+    {"salesperson = false": "salesperson = true"},
+    {"max_count = 100": "max_count = 0", "max_share = 0.01": "max_share = 0.0"},
+    {"[removals]": FILTER.format("remove")},
+    {"[removals]": FLAG},
+    {'customer      = "account"': 'customer = "account+contact"', 'ownership     = "ours"': 'ownership = "all"'},
+)
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+OBJECTS = {"opportunities": "opportunities", "companies": "companies", "salespersons": "sales persons"}
+
+
+def stored(stage: Stage) -> Any:
+    """All tables and queues."""
+    world = stage.world
+    ledgers = [copy.deepcopy(ledger.content) for ledger in world.ledgers.values()]
+    lookups = [dict(lookup._texts) for lookup in (world.connections, world.people, world.tombstones)]
+    return ledgers, lookups, dict(world.documents._texts), copy.deepcopy(world.queue.queues)
+
+
+def journal(stage: Stage, since: int) -> dict[str, Any]:
+    """What the plan counts, as Marketo's journal and its activity log tell it."""
+    calls = [call for call in stage.marketo.journal.since(since) if call["kind"] in ("write", "read")]
+    found: Counter[str] = Counter()
+    for call in calls:
+        resource = call["path"].removeprefix("/rest/v1/").removesuffix(".json")
+        if call["kind"] == "write":
+            found["write calls"] += 1
+            for status, number in call["statuses"].items():
+                found[f"{resource} {status}"] += number if status != "skipped" else 0
+        elif resource in ("leads", "opportunities/roles"):
+            found["read calls"] += 1
+    return {name: number for name, number in found.items() if number}
+
+
+def said(found: Mapping[str, Any]) -> dict[str, int]:
+    """The same of a plan."""
+    numbers = {
+        "write calls": found["Marketo calls"]["to write"],
+        "read calls": found["Marketo calls"]["to read"],
+        "opportunities/roles created": found["roles"]["added"],
+        "opportunities/roles updated": found["roles"]["changed"] + found["roles"]["repeated"],
+        "opportunities/roles/delete deleted": found["roles"]["removed"],
+        "opportunities/delete deleted": found["opportunities"]["removed"],
+        "leads created": found["people"]["created"],
+        "leads updated": found["people"]["linked"] + found["people"]["moved"],
+    }
+    for resource, what in OBJECTS.items():
+        numbers |= {f"{resource} {status}": found[what][status] for status in ("created", "updated")}
+    return {name: number for name, number in numbers.items() if number}
+
+
+def logged(stage: Stage, since: int) -> dict[str, int]:
+    words = {
+        ADDED: "people Added to Opportunity",
+        REMOVED: "people Removed from Opportunity",
+        UPDATED: "people Opportunity Updated",
+        NEW_PERSON: "people Person Created",
+    }
+    kinds = Counter(words[each.type] for each in stage.marketo.database.activities.since(since) if each.type in words)
+    return dict(kinds)
+
+
+def told(found: Mapping[str, Any]) -> dict[str, int]:
+    lines = [line.partition(" ") for line in found["Marketo will log"] if line[0].isdigit()]
+    return {text: int(number) for number, _, text in lines if "company" not in text}
+
+
+def positions(stage: Stage) -> tuple[int, int]:
+    entries = stage.marketo.journal.entries
+    return (entries[-1].sequence if entries else 0), len(stage.marketo.database.activities.entries)
+
+
+def holds(stage: Stage) -> dict[str, Any]:
+    """Plan, then sync: nothing is written by the one, and the other does what the one said."""
+    before, (calls, _) = stored(stage), positions(stage)
+    found = plan(stage.world, limit=1000)
+    assert stored(stage) == before
+    assert [call for call in stage.marketo.journal.since(calls) if call["kind"] == "write"] == []
+
+    calls, activities = positions(stage)
+    run_once(stage)
+    assert said(found) == journal(stage, calls)
+    assert told(found) == logged(stage, activities)
+    states = {str(row.state) for row in stage.world.opportunities.content.values()}
+    assert {state for state in ("waiting", "parked", "held") if found[state]} <= states
+    return found
+
+
+def run_once(stage: Stage) -> None:
+    while not stage.tick().complete:
+        pass
+    stage.drain()
+
+
+class Hand:
+    """Random edits of a small org, each a choice of *random*."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.stage = stage
+        self.random = random.Random(seed)
+        self.org = Org(stage)
+        self.accounts = [self.org.acme, self.org.bolt, self.org.account("Core")]
+        self.contacts = [self.org.ann, self.org.bob, self.org.cid, self.org.contact("dan@acme.invalid", self.org.acme)]
+        self.contacts += [self.org.contact("new@bolt.invalid", self.org.bolt), self.org.contact(None)]
+        self.deals = [self.org.deal]
+        self.connections: list[str] = []
+
+    def edit(self) -> None:
+        with suppress(DataverseError, ValueError):  # closed, gone or there already: then nothing changes
+            self._edit()
+        self.stage.clock.sleep(self.random.choice((0, 1, 90, 4000)))
+
+    def _edit(self) -> None:
+        choice = self.random.choice
+        match self.random.randrange(12):
+            case 0 | 1:
+                account, contact = choice([*self.accounts, None]), choice([*self.contacts, None])
+                self.deals.append(self.org.opportunity(f"Deal {len(self.deals)}", account=account, contact=contact))
+            case 2 | 3:
+                if self.deals:
+                    role = choice(("Decision Maker", "Champion", "Influencer"))
+                    self.connections.append(self.org.stakeholder(choice(self.contacts), role, choice(self.deals)))
+            case 4:
+                if self.deals:
+                    self.org.update("opportunity", choice(self.deals), name=f"Renamed {self.random.random()}")
+            case 5:
+                if self.deals:
+                    self.org.delete("opportunity", self.deals.pop(self.random.randrange(len(self.deals))))
+            case 6:
+                self.org.update("account", choice(self.accounts), name=f"Account {self.random.random()}")
+            case 7:
+                self.org.update(
+                    "contact", choice(self.contacts), emailaddress1=f"x{self.random.randrange(4)}@x.invalid"
+                )
+            case 8:
+                self.stage.people(f"x{self.random.randrange(4)}@x.invalid")
+            case 9:
+                if self.connections:
+                    self.org.delete("connection", self.connections.pop(self.random.randrange(len(self.connections))))
+            case 10:
+                if self.deals:
+                    self.stage.edit("win", id=choice(self.deals))
+            case 11:
+                key = choice(self.deals) if self.deals else self.org.deal
+                self.stage.marketo.load({"opportunities": [{"externalOpportunityId": key, "name": "By hand"}]})
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 10_000),
+    rounds=st.lists(st.integers(0, 8), min_size=1, max_size=4),
+    changes=st.sampled_from(CHANGES),
+)
+def test_sync_does_what_plan_said(seed: int, rounds: list[int], changes: dict[str, str]) -> None:
+    stage = Stage(changes=changes, seed=seed, page_size=3)
+    hand = Hand(stage, seed)
+    for number in rounds:
+        for _ in range(number):
+            hand.edit()
+        holds(stage)
+
+
+# --- what it says, case by case -----------------------------------------------------------------------------------
+
+
+def test_a_first_load_is_foretold_and_leaves_no_stamp(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    org.stakeholder(org.contact("nobody@acme.invalid"), "Champion")
+
+    found = holds(stage)
+
+    assert found["opportunities"] == {
+        "created": 1,
+        "updated": 0,
+        "of these without a difference": 0,
+        "looked at": 1,
+        "removed": 0,
+    }
+    assert found["companies"]["created"] == 1
+    assert found["waiting"] == {"people: 1 not in Marketo": 1}
+    assert found["Marketo will log"][0] == "1 people Added to Opportunity"
+    assert found["first differences"][0]["fields"]["amount"] == [None, 1000.0]
+    assert found["first differences"][0]["roles"] == {"added": [f"Decision Maker: person {org.lead_ann}"]}
+
+
+def test_nothing_to_do_is_nothing(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+
+    found = plan(stage.world)
+
+    assert found["Marketo calls"] == {"to write": 0, "to read": 0, "minutes at least": 0, "days at least": 1}
+    assert found["first differences"] == []
+    assert found["Marketo will log"] == ["nothing: no trigger campaign starts"]
+
+
+def test_a_difference_shows_what_marketo_holds_and_what_it_will(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    org.update("opportunity", org.deal, name="Bigger deal", estimatedvalue=2000.0)
+
+    found = holds(stage)
+
+    assert found["first differences"] == [
+        {"id": org.deal, "does": "update", "fields": {"name": ["Deal", "Bigger deal"], "amount": [1000.0, 2000.0]}}
+    ]
+    assert "1 people Opportunity Updated" in found["Marketo will log"]
+
+
+def test_an_opportunity_that_marketo_has_already_is_an_update(stage: Stage, org: Org) -> None:
+    stage.marketo.load({"opportunities": [{"externalOpportunityId": org.deal, "name": "Old"}]})
+
+    found = holds(stage)
+
+    assert (found["opportunities"]["created"], found["opportunities"]["updated"]) == (0, 1)
+    assert found["first differences"][0]["fields"]["name"] == ["Old", "Deal"]
+
+
+def test_a_replaced_role_is_told_apart_from_a_lost_one(stage: Stage, org: Org) -> None:
+    one, other = org.stakeholder(org.ann), org.stakeholder(org.bob, "Champion")
+    stage.sync()
+    for connection in (one, other):
+        org.delete("connection", connection)
+    org.stakeholder(org.ann, "Influencer")
+
+    found = holds(stage)
+
+    assert found["roles"] == {
+        "added": 1,
+        "changed": 0,
+        "repeated": 0,
+        "removed": 2,
+        "of the removed replaced": 1,
+    }
+
+
+def test_removals_are_listed_wholly_and_held_ones_are_counted(stage: Stage, org: Org) -> None:
+    deals = [org.opportunity(f"Deal {number}") for number in range(150)]
+    stage.sync()
+    for deal in deals[:30]:
+        org.delete("opportunity", deal)
+
+    assert sorted(plan(stage.world, limit=3)["removals"]) == sorted(deals[:30])
+
+    for deal in deals[30:]:
+        org.delete("opportunity", deal)
+    found = holds(stage)
+    assert found["removals"] == []
+    assert found["held"] == {"removals held: 150 deletions in one tick, 100 pass without approval": 150}
+
+
+def test_what_will_be_parked_says_why(stage: Stage, org: Org) -> None:
+    bad = org.opportunity("Bad", closeprobability=50)
+    stage.engine = stage.variant(config=parse(CONFIG.replace('"closeprobability"', '"name"')))
+    stage.world = stage.engine.world
+
+    found = holds(stage)
+
+    assert found["parked"] == {"probability: the value does not fit Marketo's type integer": 2}
+    assert bad in {entry["id"] for entry in found["first differences"]}
+
+
+def test_rows_that_wait_for_a_person_are_counted_and_left(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.contact("nobody@acme.invalid"))
+    run_once(stage)
+
+    found = holds(stage)
+
+    assert found["opportunities"]["looked at"] == 0
+    assert found["stays as it is"] == {"waiting": {"people: 1 not in Marketo": 1}}
+
+
+def test_a_mapping_that_waits_for_backfill_is_told_apart(org: Org, stage: Stage) -> None:
+    stage.sync()
+    text = CONFIG.replace('description  = "description"', 'description  = { value = "New" }')
+    manual = parse(text.replace("fresh_max", 'apply_mapping = "manual"\nfresh_max', 1))
+    changed = stage.variant(config=manual)
+
+    found = plan(changed.world)
+
+    assert found["opportunities"]["updated"] == 0
+    assert found["only after `backfill`"]["opportunities"]["updated"] == 1
+    assert found["first differences"][0]["fields"] == {"description": [None, "New"]}
+
+
+def test_what_is_on_the_queue_is_foretold_too(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.update("opportunity", org.deal, name="Renamed")
+    stage.tick()
+
+    found = holds(stage)
+
+    assert found["messages on the queue"] == 1
+    assert found["opportunities"]["updated"] == 1
+    assert "only after `backfill`" not in found
+
+
+def test_only_looks_at_nothing_else(stage: Stage, org: Org) -> None:
+    other = org.opportunity("Other")
+
+    found = plan(stage.world, only=[other])
+
+    assert found["opportunities"]["looked at"] == 1
+    assert [entry["id"] for entry in found["first differences"]] == [other]
+
+
+def test_another_pair_stops_it_as_it_stops_sync(stage: Stage, org: Org) -> None:
+    stage.sync()
+
+    with pytest.raises(WrongPair):
+        plan(stage.variant(subscription="999-NEW-999").world)
+
+
+def test_a_pause_and_a_missing_field_are_said_first(stage: Stage, org: Org) -> None:
+    stage.world.documents.write("stamp", "pause", {"since": "2026-03-02T08:00:00+00:00", "why": ""}, None)
+    text = CONFIG.replace('description  = "description"', 'description  = "new_nothing"')
+
+    found = plan(stage.variant(config=parse(text)).world)
+
+    assert found["paused"].startswith("2026-03-02")
+    assert "sync refuses to start" in found
+    assert "new_nothing" in found["left alone"]["opportunity.description"]
+
+
+def test_the_plan_file_is_whole_json_and_a_later_plan_is_compared_with_it(stage: Stage, org: Org) -> None:
+    same, gone = org.opportunity("Same"), org.opportunity("Gone")
+    pieces: list[str] = []
+    plan(stage.world, limit=0, out=pieces.append)
+    file = "".join(pieces)
+    assert {entry["id"] for entry in json.loads(file)["changes"]} == {org.deal, same, gone}
+    assert json.loads(file)["summary"]["first differences"] == []
+
+    org.delete("opportunity", gone)
+    org.update("opportunity", org.deal, name="Renamed")
+    new = org.opportunity("New")
+    compared = plan(stage.world, earlier=file.splitlines(keepends=True))["compared with the earlier plan"]
+
+    counts = {name: compared[name] for name in ("as before", "different", "new", "no longer")}
+    assert counts == {"as before": 1, "different": 1, "new": 1, "no longer": 1}
+    by_id = {entry["id"]: entry for entry in compared["the first"]}
+    assert by_id[org.deal] == {"id": org.deal, "name": ["Deal", "Renamed"]}
+    assert by_id[gone]["now"] == "nothing"
+    assert by_id[new]["does"] == [None, "create"]
+
+
+def test_another_file_is_no_plan(stage: Stage) -> None:
+    with pytest.raises(ConfigurationError, match="no plan"):
+        plan(stage.world, earlier=["hello\n"])
+
+
+def test_memory_does_not_grow_with_the_number_of_opportunities() -> None:
+    """Counted is what the sync itself allocates: the emulators keep everything in memory."""
+
+    def grown(number: int) -> int:
+        stage = Stage(page_size=100)
+        org = Org(stage)
+        for each in range(number):
+            org.opportunity(f"Deal {each}", account=org.acme)
+        found: list[int] = []
+
+        def progress(_: int) -> None:
+            snapshot = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/sync_core/flows/*")])
+            found.append(sum(trace.size for trace in snapshot.traces))
+
+        tracemalloc.start()
+        plan(stage.world, progress=progress)
+        tracemalloc.stop()
+        assert len(found) >= number // 100
+        return max(found)
+
+    small, large = grown(200), grown(1000)
+    assert large - small < 800 * 100, (small, large)  # bytes
+
+
+def test_a_ledger_laid_over_counts_as_the_real_one_would() -> None:
+    real, over = FakeLedger(), FakeLedger()
+    real.write([LedgerRow("a", roles=(Role(1, "x", False, ""),)), LedgerRow("b")])
+    over.write([LedgerRow("a", roles=(Role(1, "x", False, ""),)), LedgerRow("b")])
+    before = dict(over.content)
+    kept = Kept()
+    laid = LedgerOver(over, kept, "opportunities")
+
+    for ledger in (real, laid):
+        rows = ledger.rows(["a", "b"])
+        more = LedgerRow(
+            "c", roles=(Role(2, "y", True, "z", ("r",)), Role(3, "y", False, "")), state=State.WAITING, due=NOW
+        )
+        ledger.write([replace(rows["a"], roles=()).become(State.GONE), more])
+        ledger.write([ledger.rows(["c"])["c"].become(State.PARKED, reason="why")])
+
+    assert {name: number for name, number in laid.counts().items() if number} == {
+        name: number for name, number in real.counts().items() if number
+    }
+    ids = ["a", "b", "c"]
+    assert [replace(laid.rows(ids)[key], ticket=None) for key in ids] == [
+        replace(real.rows(ids)[key], ticket=None) for key in ids
+    ]
+    assert over.content == before
+    kept.close()
+
+
+def test_lanes_are_served_as_sync_serves_them(stage: Stage) -> None:
+    queue = QueueApart()
+    queue.put(Work(("00000000-0000-4000-8000-000000000001",), lane=Lane.SLOW))
+    queue.put(Work(("00000000-0000-4000-8000-000000000002",), lane=Lane.FRESH))
+
+    assert [work.lane for work in (queue.take(), queue.take()) if work] == [Lane.FRESH, Lane.SLOW]
+    assert queue.take() is None
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Stage:
+    monkeypatch.setattr(cli, "engine", lambda: stage.engine)
+    return stage
+
+
+def test_the_command_tells_it_in_80_columns(command: Stage, org: Org, capsys: Any) -> None:
+    org.stakeholder(org.ann)
+    org.stakeholder(org.contact("nobody@acme.invalid"), "Champion")
+    org.update("opportunity", org.deal, name="A rather long name " * 10, description="d" * 500)
+
+    assert cli.main(["plan"]) == cli.GOOD
+
+    told = capsys.readouterr().out.splitlines()
+    assert max(map(len, told)) <= 80
+    assert "  opportunities: 1 created, 1 looked at" in told
+    assert "    1: people: 1 not in Marketo" in told
+    assert "    1 people Added to Opportunity" in told
+    assert f"    role added: Decision Maker: person {org.lead_ann}" in told
+
+
+def test_what_needs_a_person_is_a_problem(command: Stage, org: Org) -> None:
+    deals = [org.opportunity(f"Deal {number}") for number in range(150)]
+    run_once(command)
+    for deal in deals:
+        org.delete("opportunity", deal)
+
+    assert cli.main(["plan", "--json"]) == cli.PROBLEMS
+
+
+def test_files_are_written_whole_or_not_at_all(command: Stage, org: Org, tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "plan.json"
+    assert cli.main(["plan", "--out", str(file)]) == cli.GOOD
+    first = file.read_text()
+    assert [entry["id"] for entry in json.loads(first)["changes"]] == [org.deal]
+
+    other = org.opportunity("Other")
+    assert cli.main(["plan", "--out", str(file), "--diff", str(file)]) == cli.GOOD
+    assert "1 as before, 0 different, 1 new, 0 no longer" in capsys.readouterr().out
+    assert {entry["id"] for entry in json.loads(file.read_text())["changes"]} == {org.deal, other}
+
+    second = file.read_text()
+    command.dataverse_wire.fault = _broken
+    assert cli.main(["plan", "--out", str(file)]) == cli.PROBLEMS
+    assert file.read_text() == second
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def _broken(_: Any) -> None:
+    raise requests.ConnectionError
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--out", "missing/plan.json"], "--out: No such file or directory. Nothing was done"),
+        (["--diff", "missing.json"], "--diff: No such file or directory. Nothing was done"),
+        (["--diff", "pyproject.toml"], "--diff: the file is no plan that `plan --out` wrote"),
+        (["--diff", "docs"], "--diff: Is a directory. Nothing was done"),
+    ],
+)
+def test_a_file_that_is_none_is_wrong_usage(command: Stage, options: list[str], told: str, capsys: Any) -> None:
+    assert cli.main(["plan", *options]) == cli.USAGE
+    assert told in capsys.readouterr().err
+
+
+def test_an_id_that_dynamics_lacks_is_wrong_usage(command: Stage, capsys: Any) -> None:
+    assert cli.main(["plan", "--only", "00000000-0000-4000-8000-000000000000"]) == cli.USAGE
+    assert "Dynamics doesn't show 00000000" in capsys.readouterr().err
+
+
+def test_the_limit_and_the_ids_are_heeded(command: Stage, org: Org, capsys: Any) -> None:
+    deals = [org.opportunity(f"Deal {number}") for number in range(3)]
+
+    cli.main(["plan", "--json", "--limit", "1", "--only", *deals])
+    found = json.loads(capsys.readouterr().out)
+
+    assert found["opportunities"]["created"] == 3
+    assert len(found["first differences"]) == 1
+
+
+# --- what one delivery leaves for the next, and what Marketo holds besides ------------------------------------------
+
+
+def two_deliveries(changes: dict[str, str]) -> Stage:
+    """Two deals, a delivery each, whose customers share an address and an account."""
+    stage = Stage(changes=changes, page_size=1)
+    account = str(stage.edit("create", table="account", values={"name": "Acme"})["id"])
+    org = Org.__new__(Org)
+    org.stage = stage
+    for number in range(2):
+        org.opportunity(f"Deal {number}", contact=org.contact("same@acme.invalid", account))
+    return stage
+
+
+def test_somebody_is_created_once() -> None:
+    assert holds(two_deliveries(CREATE))["people"]["created"] == 1
+
+
+def test_somebody_is_linked_once() -> None:
+    stage = two_deliveries({'when_missing  = "wait"': 'when_missing  = "wait"\nlink_company = "when_unlinked"'})
+    stage.people("same@acme.invalid")
+
+    assert holds(stage)["people"] == {"created": 0, "linked": 1, "moved": 0}
+
+
+def test_a_role_that_somebody_removed_in_marketo_is_not_removed_again(stage: Stage, org: Org) -> None:
+    connection = org.stakeholder(org.ann)
+    stage.sync()
+    _remove_roles(stage)
+    org.delete("connection", connection)
+
+    assert holds(stage)["roles"]["removed"] == 0
+
+
+def test_what_is_not_trusted_is_posted_again_and_only_a_difference_is_logged(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    stage.world.opportunities.write([stage.world.opportunities.rows([org.deal])[org.deal].become(State.PARKED)])
+    org.stakeholder(org.bob, "Champion")
+
+    found = holds(stage)
+
+    assert found["opportunities"]["of these without a difference"] == 1
+    assert found["roles"]["repeated"] == 1
+    assert found["Marketo will log"][0] == "1 people Added to Opportunity"
+
+
+def test_a_role_that_marketo_lost_is_added_whatever_the_ledger_says(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    _remove_roles(stage)
+    stage.world.opportunities.write([stage.world.opportunities.rows([org.deal])[org.deal].become(State.PARKED)])
+    org.update("opportunity", org.deal, name="Renamed")
+
+    assert holds(stage)["roles"]["added"] == 1
+
+
+def _remove_roles(stage: Stage) -> None:
+    """As somebody else with access to the API would."""
+    keys = [{"externalOpportunityId": key, "leadId": lead, "role": text} for key, lead, text in stage.roles()]
+    stage.world.target.delete(MarketoObject.ROLE, keys, until=datetime.max.replace(tzinfo=UTC))
