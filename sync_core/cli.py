@@ -502,7 +502,9 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
     fixed = app.world.target.describe(MarketoObject.OPPORTUNITY) if options.clear else {}
     unknown = sorted(name for name in options.clear if name not in fixed or not fixed[name].updateable)
     if mapped or unknown:
-        why = f"still mapped in sync.toml: {', '.join(mapped)}" if mapped else f"not writable: {', '.join(unknown)}"
+        why = f"still mapped in sync.toml: {', '.join(mapped)}"
+        if not mapped:
+            why = f"only fields of Marketo's opportunity that can be written can be emptied, not {', '.join(unknown)}"
         print(f"backfill: {why}. Nothing was done.", file=sys.stderr)
         return USAGE
     if options.since is None or options.clear:

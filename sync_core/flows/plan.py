@@ -83,9 +83,12 @@ class Tally:
             (counts["people moved"], "people moved to another company"),
         )
         told = [f"{number} {text}" for number, text in words if number]
+        waiting = sum(self.reasons[str(State.WAITING)].values())
+        later = [f"and whatever the {waiting} that wait bring when they are tried again"] if waiting else []
         if not told:
-            return ["nothing: no trigger campaign starts"]
-        return [*told, "a person in several deals or roles counts once for each", "switch off trigger campaigns first"]
+            return ["nothing now", *later] if waiting else ["nothing: no trigger campaign starts"]
+        told += ["a person in several deals or roles counts once for each", "switch off trigger campaigns first"]
+        return [*told, *later]
 
 
 def plan(

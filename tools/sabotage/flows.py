@@ -487,7 +487,7 @@ CHANGES = (
         "2.5",
         CALLS,
         "        case.refused = refusal(answer)\n",
-        '        raise SyncError("refused")\n',
+        '        raise RuntimeError("refused")\n',
         INVARIANTS + "test_one_refused_record_parks_and_the_others_go_on",
     ),
     Change(
@@ -566,10 +566,10 @@ CHANGES = (
     Change(
         "people asked for beyond the day's calls",
         "6",
-        DETECT,
-        'why = "due" if recheck_calls_left(self.world) > 0 else DUE_UNASKED',
-        'why = "due"',
-        SABOTAGED + "test_missing_people_are_asked_for_within_the_days_calls",
+        PEOPLE,
+        "some = some[: max(0, most_calls - found.calls) * PER_CALL]",
+        "some = list(some)",
+        "tests/flows/test_waking.py::test_asking_again_stays_within_the_calls_of_the_day",
     ),
     Change(
         "a sales person deleted in Marketo never posted again",
