@@ -12,7 +12,7 @@ from sync_core.flows.world import World
 from sync_core.mapping import Rule, Source
 from sync_core.model import MarketoObject, Row
 from sync_core.rules.fields import Mapped, marketo_fields, usable
-from sync_core.rules.sources import CHOICES, CURRENCY, LOOKUPS, Knowledge, Need, needs
+from sync_core.rules.sources import CHOICES, CURRENCY, LOOKUPS, NUMBERS, Knowledge, Need, needs
 
 DATE_TIME = "DateTime"
 
@@ -124,9 +124,14 @@ def _logical(row: Row) -> dict[str, Any]:
 
 
 def check_time(rule: Rule, kind: str, where: str) -> None:
-    """`since` about a column that holds no time would leave everything out."""
+    """A rule that a column's values can never meet would leave everything out: `since` without a time, a label."""
     if rule.since is not None and kind != DATE_TIME:
         raise ConfigurationError(f"sync.toml, {where}: {rule.column} holds no time (it is {kind})")
+    named = [*(rule.among or ()), *(rule.not_in or ()), rule.equals]
+    if kind in (CHOICES | NUMBERS) - {"Boolean"} and any(isinstance(value, str) for value in named):
+        raise ConfigurationError(
+            f"sync.toml, {where}: {rule.column} holds numbers (it is {kind}): name them, no labels"
+        )
 
 
 def plain_rows(world: World, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:

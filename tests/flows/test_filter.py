@@ -532,3 +532,14 @@ def test_random_changes_end_where_the_checker_says(seed: int) -> None:
         wanted = expected(tables, stage.marketo.rows("leads"), now=stage.clock.now(), filters=rules, only=only)
         assert differences(wanted, {name: stage.marketo.rows(name) for name in MARKETO_TABLES}) == []
     assert_still(stage)
+
+
+def test_a_label_where_a_number_stands_is_refused_instead_of_leaving_everything_out() -> None:
+    stage = Stage(changes={"\n[sync]\n": '\n[[filter.rule]]\ncolumn = "statecode"\nin = ["Open"]\n\n[sync]\n'})
+    Org(stage)
+    stage.tick()
+    outcome = stage.deliver()
+
+    assert outcome is not None
+    assert "statecode holds numbers" in str(outcome.trouble)
+    assert stage.opportunities() == {}
