@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from sync_core.flows.guard import known_records
+from sync_core.flows.observe import PER_CALL
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig
 
@@ -14,7 +15,6 @@ MAPPING = ("stamp", "mapping")
 LEFT_ALONE = ("stamp", "left alone")
 BACKFILL = ("stamp", "backfill")
 CLEARED = ("stamp", "cleared")
-PER_CALL = 300
 CALLS_PER_SECOND = 2.5
 
 

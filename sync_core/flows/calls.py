@@ -62,37 +62,41 @@ class Calls:
         except SplitBatch as error:
             _mark(batch, unanswered=error.unanswered)
             if len(batch) == 1 and error.unanswered:  # no record is too big to be answered in time: it is the service
-                batch[0][0].trouble = Unavailable(str(error), unanswered=True)
-                return []
-            if len(batch) == 1:
-                return [(*batch[0], Answer("skipped", error.code, error.message))]
-            half = len(batch) // 2
-            return self._call(kind, batch[:half], delete=delete) + self._call(kind, batch[half:], delete=delete)
-        except UnknownCode as error:
-            return self._search(kind, batch, error, delete=delete)
+                return _stop(batch, Unavailable(str(error), unanswered=True))
+            return self._halves(kind, batch, error, delete=delete)
+        except UnknownCode as error:  # waited for; after some deliveries one record may be behind it: look for it
+            if not self.searches:
+                return _stop(batch, error)
+            self.searches -= len(batch) > 1
+            return self._halves(kind, batch, error, delete=delete)
         except SyncError as error:
             _mark(batch, unanswered=getattr(error, "unanswered", False))
-            for case, _ in batch:
-                case.trouble = error
-            return []
+            return _stop(batch, error)
         for case, _ in batch:
             case.sent = True
             case.unanswered |= answers.unanswered
         return [(case, record, answer) for (case, record), answer in zip(batch, answers.records, strict=True)]
 
-    def _search(
-        self, kind: MarketoObject, batch: Sequence[tuple[C, Mapping[str, Any]]], error: UnknownCode, *, delete: bool
+    def _halves(
+        self,
+        kind: MarketoObject,
+        batch: Sequence[tuple[C, Mapping[str, Any]]],
+        error: SplitBatch | UnknownCode,
+        *,
+        delete: bool,
     ) -> list[tuple[C, Mapping[str, Any], Answer]]:
-        """A code we don't know is waited for; after some deliveries one record may be behind it: look for it."""
-        if len(batch) == 1 and self.searches:
-            return [(*batch[0], Answer("skipped", error.code))]
-        if self.searches:
-            self.searches -= 1
-            half = len(batch) // 2
-            return self._call(kind, batch[:half], delete=delete) + self._call(kind, batch[half:], delete=delete)
-        for case, _ in batch:
-            case.trouble = error
-        return []
+        """Both halves of what was refused as a whole; of one record it is the answer."""
+        if len(batch) == 1:
+            return [(*batch[0], Answer("skipped", error.code, getattr(error, "message", "")))]
+        half = len(batch) // 2
+        return self._call(kind, batch[:half], delete=delete) + self._call(kind, batch[half:], delete=delete)
+
+
+def _stop(batch: Sequence[tuple[Case, Any]], trouble: SyncError) -> list[Any]:
+    """No answer for any of them: they go back on the queue."""
+    for case, _ in batch:
+        case.trouble = trouble
+    return []
 
 
 def _mark(batch: Sequence[tuple[Case, Any]], *, unanswered: bool) -> None:

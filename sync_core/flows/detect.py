@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, Unavailable
 from sync_core.flows.applied import notice
-from sync_core.flows.guard import COMPARISON, known_records, recheck_calls_left
+from sync_core.flows.guard import COMPARISON, known_records
 from sync_core.flows.observe import chunks
-from sync_core.flows.reconcile import DUE_UNASKED
+from sync_core.flows.reconcile import DUE
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig
 from sync_core.messages import decode, parts, split
@@ -385,16 +385,15 @@ class _Detection:
     # --- rows and messages that come back -----------------------------------------------------------------
 
     def _queue_due(self) -> None:
-        """Waiting rows whose time has come; people are asked for within the day's calls (`people.recheck_calls`)."""
+        """Waiting rows whose time has come; their deliveries ask for people within `people.recheck_calls`."""
         if self.world.queue.lengths()["fresh"] > BUSY_QUEUE:
             return
         now = self.world.clock.now()
         due = self.world.opportunities.due(now, DUE_PER_TICK)
         companies = self.world.companies.due(now, DUE_PER_TICK)
         users = self.world.sales_persons.due(now, DUE_PER_TICK) if self.world.config.owner.salesperson else ()
-        why = "due" if recheck_calls_left(self.world) > 0 else DUE_UNASKED
         seen = now.isoformat(timespec="seconds")
-        whole = Work(tuple(due), tuple(companies), users=tuple(users), why=why, seen=seen)
+        whole = Work(tuple(due), tuple(companies), users=tuple(users), why=DUE, seen=seen)
         for work in split(whole):
             self.world.queue.put(work)
         self.tick.counts["due"] += whole.size

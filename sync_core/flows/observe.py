@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sync_core.errors import ColumnsChanged, ConfigurationError
-from sync_core.flows.reading import DATE_TIME, Reading, check_time, plain_rows
+from sync_core.flows.reading import DATE_TIME, Reading, check_rule, plain_rows
 from sync_core.flows.world import World
 from sync_core.mapping import Rule
 from sync_core.model import MarketoObject, Row
@@ -135,7 +135,7 @@ def _outsiders(
     if not rules:
         return {}
     columns = sides(rules)
-    _check_times(world, rules)
+    _check_rules(world, rules)
     people = {key: _standing(row, contacts) for key, row in rows.items()}
     companies = {key: association.account for key, association in associations.items()}
     of_account = plain_rows(world, "account", {key for key in companies.values() if key}, columns["account"])
@@ -153,12 +153,12 @@ def _outsiders(
     return found
 
 
-def _check_times(world: World, rules: Sequence[Rule]) -> None:
-    """`since` about a column that holds no time would leave every opportunity out."""
+def _check_rules(world: World, rules: Sequence[Rule]) -> None:
+    """What no value of its column can meet would leave every opportunity out."""
     for rule in rules:
         side, _, column = rule.column.rpartition(".")
         table, name = (side, column) if side in SIDES else ("opportunity", rule.column)
-        check_time(rule, world.source.columns(table).get(name, DATE_TIME), "[[filter.rule]]")
+        check_rule(rule, world.source.columns(table).get(name, DATE_TIME), "[[filter.rule]]")
 
 
 def _standing(row: Row, contacts: Mapping[str, Row]) -> str | None:

@@ -62,8 +62,8 @@ def people(
     """Look up *ids*: of the rules of `people.match` the first that finds somebody decides.
 
     The *doubted* are asked for whatever is remembered. Somebody who was missing less than *missing_for* ago counts
-    as missing still: one person may stand in many deliveries of a first load. Who would need more than *most_calls*
-    counts as missing too, until the next time.
+    as missing still: one person may stand in many deliveries of a first load. Of who would need more than *most_calls*
+    nothing is known until the next time.
     """
     rules = world.config.people.match
     found = People()
@@ -92,7 +92,7 @@ def people(
                 found.companies[person.id] = person.company
     for contact in asked:
         if contact not in found.known:
-            found.known[contact] = _missing(world, values[contact])
+            found.known[contact] = _missing(world, values[contact]) if contact in found.asked else Exclusion.UNASKED
     linked = world.config.people.link_company != "never"  # then `link` remembers them, once it is done
     remember(
         world, contacts, {c: found.known[c] for c in found.asked if not (linked and isinstance(found.known[c], int))}
@@ -221,7 +221,7 @@ def create(
         return {}
     if not _lock(world):
         return dict.fromkeys(ids, "people: another delivery is creating some")
-    records, failed = _records(world, contacts, ids, company_of, found)
+    records, failed = _records(world, contacts, ids, company_of)
     try:
         for batch in chunks(records.items()):
             answers = world.target.create_people(
@@ -247,7 +247,6 @@ def _records(
     contacts: Mapping[str, Row],
     ids: Sequence[str],
     company_of: Callable[[str], str | None],
-    found: People,
 ) -> tuple[dict[str, tuple[dict[str, Any], list[str]]], dict[str, str]]:
     """By address the person to create and the contacts that share it; and why not, by contact."""
     rules = world.config.people.match
@@ -258,10 +257,8 @@ def _records(
     failed: dict[str, str] = {}
     for contact in ids:
         values = {rule.marketo: _value(rule, contacts[contact]) for rule in rules}
-        mail = values[EMAIL]
-        if isinstance(mail, Exclusion):  # nobody can be created, and nothing but a change of the contact helps
-            found.known[contact] = mail
-        elif mail in records:
+        mail = str(values[EMAIL])  # `_missing` left out who has no usable one
+        if mail in records:
             records[mail][1].append(contact)
         else:
             try:

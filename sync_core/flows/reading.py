@@ -40,7 +40,7 @@ class Reading:
         self.kinds = dict(world.source.columns(table))
         wanted = {need.column for source in fields.values() for need in needs(source)} | set(more)
         self._look_one_hop_away({column for column in wanted if "." in column})
-        self._check(more)
+        _require(table, self.kinds, more)
         settable = {n: replace(f, updateable=True) for n, f in self.described.items()} if creating else self.described
         converted = any(need.iso for source in fields.values() for need in needs(source))
         rates = world.source.rates() if converted else {}
@@ -64,11 +64,6 @@ class Reading:
     def values(self, row: Row) -> Mapped:
         """Raises UnfitValueError."""
         return marketo_fields(row, self.fields, self.described, self.known)
-
-    def _check(self, columns: Collection[str]) -> None:
-        """A rule without its column would decide wrongly: unlike a field it can't be left alone."""
-        if missing := sorted(column for column in columns if column not in self.kinds):
-            raise ConfigurationError(f"sync.toml: Dynamics' {self.table} has no column {', '.join(missing)}")
 
     def _look_one_hop_away(self, columns: Collection[str]) -> None:
         self._tables: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
@@ -107,6 +102,12 @@ class Reading:
                 row |= {f"{lookup}.{name}": value for name, value in there.items()}
 
 
+def _require(table: str, kinds: Mapping[str, str], columns: Collection[str]) -> None:
+    """A rule without its column would decide wrongly: unlike a field it can't be left alone."""
+    if missing := sorted(set(columns) - kinds.keys()):
+        raise ConfigurationError(f"sync.toml: Dynamics' {table} has no column {', '.join(missing)}")
+
+
 def _select(column: str, money: str | None, kind: str) -> set[str]:
     """The Web API's names for a column (dataverse.md §6.2)."""
     if kind in LOOKUPS:
@@ -123,7 +124,7 @@ def _logical(row: Row) -> dict[str, Any]:
     return {**row, **lookups}
 
 
-def check_time(rule: Rule, kind: str, where: str) -> None:
+def check_rule(rule: Rule, kind: str, where: str) -> None:
     """A rule that a column's values can never meet would leave everything out: `since` without a time, a label."""
     if rule.since is not None and kind != DATE_TIME:
         raise ConfigurationError(f"sync.toml, {where}: {rule.column} holds no time (it is {kind})")
@@ -139,7 +140,6 @@ def plain_rows(world: World, table: str, ids: Collection[str], columns: Collecti
     if not columns:
         return {}
     kinds = world.source.columns(table)
-    if missing := sorted(set(columns) - kinds.keys()):
-        raise ConfigurationError(f"sync.toml: Dynamics' {table} has no column {', '.join(missing)}")
-    select = {f"_{name}_value" if kinds[name] in LOOKUPS else name for name in columns}
+    _require(table, kinds, columns)
+    select = {wire for name in columns for wire in _select(name, None, kinds[name])}
     return {key: _logical(row) for key, row in world.source.rows(table, ids, select).items()} if ids else {}

@@ -36,10 +36,9 @@ PEOPLE_MISSING = "people:"
 UNTRUSTED = (State.WAITING, State.PARKED)
 DUE = "due"
 ASK_AGAIN = (DUE, "only")
-DUE_UNASKED = "due, without asking for people"
 MISSING_FOR = timedelta(minutes=10)
-UNASKED = timedelta(days=365)
 CONFLICT_DELAY_S = 5.0
+UNDECIDED = (Exclusion.SEVERAL, Exclusion.UNASKED)  # nobody knows who it is: the role that is there stays
 
 
 def reconcile(world: World, work: Work, *, force: bool, deadline: datetime) -> Outcome:
@@ -124,7 +123,7 @@ class _Delivery:
             stakes,
             doubted=doubted,
             missing_for=self._missing_for(),
-            most_calls=recheck_calls_left(self.world) if self.work.why in (DUE, DUE_UNASKED) else None,
+            most_calls=recheck_calls_left(self.world) if self.work.why == DUE else None,
         )
         self.counts["people calls"] += self.people.calls
         for key, seen in observation.opportunities.items():
@@ -138,9 +137,7 @@ class _Delivery:
 
     def _missing_for(self) -> timedelta:
         """How long somebody who was missing in Marketo counts as missing still, without asking again."""
-        if self.force or self.work.why in ASK_AGAIN:
-            return timedelta(0)
-        return UNASKED if self.work.why == DUE_UNASKED else MISSING_FOR
+        return timedelta(0) if self.force or self.work.why in ASK_AGAIN else MISSING_FOR
 
     def _judge_absent(self) -> None:
         """A fresh read lacks these: gone with evidence, else not visible (design.md §2.7)."""
@@ -185,11 +182,13 @@ class _Delivery:
             if case.seen is None or case.left or case.refused:
                 continue
             case.wanted, left_out = settle(case.seen.association, self.people.known)
+            reasons = {why: {item.reason for item in left_out if item.why is why} for why in UNDECIDED}
+            case.undecided = set().union(*reasons.values())
             missing = [item.who for item in left_out if item.why is Exclusion.UNKNOWN_PERSON]
-            if missing and config.when_missing != "skip":
-                case.waits = case.waits or self._who_is_missing(case, missing, failed)
-            if several := {item.reason for item in left_out if item.why is Exclusion.SEVERAL}:
-                case.undecided = several
+            unasked = [item.who for item in left_out if item.why is Exclusion.UNASKED]
+            if unasked or (missing and config.when_missing != "skip"):
+                case.waits = case.waits or self._who_is_missing(case, [*missing, *unasked], failed)
+            if several := reasons[Exclusion.SEVERAL]:
                 case.held = f"{PEOPLE_MISSING} {len(several)} of several in Marketo each; see `explain`"
 
     def _who_is_missing(self, case: OpportunityCase, missing: list[str], failed: Mapping[str, str]) -> str:

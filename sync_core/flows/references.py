@@ -13,7 +13,7 @@ from typing import Any
 from sync_core.flows.applied import leave_alone
 from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, ReferenceCase
-from sync_core.flows.reading import Reading, check_time
+from sync_core.flows.reading import Reading, check_rule
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Key, Source
 from sync_core.messages import split
@@ -160,7 +160,7 @@ class References:
             creating=self.kind is SALES_PERSONS,
         )
         for rule in only:
-            check_time(rule, reading.kinds.get(rule.column, ""), "[company] only")
+            check_rule(rule, reading.kinds.get(rule.column, ""), "[company] only")
         rows = reading.rows(self.cases.keys(), select=("versionnumber",))
         if self.kind is COMPANIES:
             leave_alone(self.world, "company", reading.suspended)

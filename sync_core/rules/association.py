@@ -36,6 +36,7 @@ class Exclusion(StrEnum):
     TOO_MANY = "more than 1,000 people in Marketo share the contact's e-mail address"
     SEVERAL = "several people in Marketo have what the contact is matched by"
     UNKNOWN_PERSON = "no person in Marketo has the contact's e-mail address"
+    UNASKED = "nobody could be asked for today any more (people.recheck_calls)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ class Waiting:
         self.org.stakeholder(self.dan)
         self.stage.sync()
 
+    def check_ann_has_her_role(self) -> None:
+        assert self.stage.roles(self.org.deal) == {(self.org.deal, self.org.lead_ann, "Decision Maker")}
+
     def check_dan_has_his_role(self, lead: int) -> None:
         assert self.stage.roles(self.org.deal) == {(self.org.deal, lead, "Decision Maker")}
 
@@ -61,6 +64,20 @@ def test_a_contact_that_changes_right_after_a_vain_try_is_asked_for_at_once() ->
     stage.sync()
 
     scene.check_dan_has_his_role(lead)
+
+
+@pytest.mark.parametrize("hours", [1, 30], ids=["remembered", "forgotten"])
+def test_roles_stay_while_nobody_may_be_asked(hours: int) -> None:
+    """What is remembered of Ann may be too old to be used; that is no reason to take her role away."""
+    scene = Waiting(UNASKED)
+    scene.org.stakeholder(scene.org.ann)
+    scene.stage.clock.sleep(60)
+    scene.stage.sync()
+    scene.check_ann_has_her_role()
+    scene.stage.clock.sleep(hours * 3600)
+    scene.stage.sync()
+
+    scene.check_ann_has_her_role()
 
 
 def test_asking_again_stays_within_the_calls_of_the_day() -> None:

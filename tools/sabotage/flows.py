@@ -559,7 +559,7 @@ CHANGES = (
         "a person missing in Marketo forgotten",
         "6",
         RECONCILE,
-        'if missing and config.when_missing != "skip":',
+        'if unasked or (missing and config.when_missing != "skip"):',
         "if False:",
         CHANGES_SEEN + "test_a_person_missing_in_marketo_waits_and_completes_when_the_person_arrives",
     ),
@@ -570,6 +570,14 @@ CHANGES = (
         "some = some[: max(0, most_calls - found.calls) * PER_CALL]",
         "some = list(some)",
         "tests/flows/test_waking.py::test_asking_again_stays_within_the_calls_of_the_day",
+    ),
+    Change(
+        "whoever could not be asked for loses the role",
+        "6",
+        RECONCILE,
+        "UNDECIDED = (Exclusion.SEVERAL, Exclusion.UNASKED)",
+        "UNDECIDED = (Exclusion.SEVERAL,)",
+        "tests/flows/test_waking.py::test_roles_stay_while_nobody_may_be_asked",
     ),
     Change(
         "a sales person deleted in Marketo never posted again",
