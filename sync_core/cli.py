@@ -27,7 +27,7 @@ from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, SyncError
 from sync_core.flows.applied import backfill
 from sync_core.flows.cases import Outcome
-from sync_core.flows.explain import explain, named
+from sync_core.flows.explain import MATCHES, explain, named
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, failures, of_ids, redrive
 from sync_core.flows.guard import check_not_paused
 from sync_core.flows.mapped import shown
@@ -354,7 +354,8 @@ def _tell_matches(options: argparse.Namespace, matches: Mapping[str, str]) -> in
     if options.json:
         show({"found": False, "matches": dict(matches)}, as_json=True)
     elif matches:
-        print("Several opportunities have such a name; ask again with an id:")
+        how_many = f"At least {MATCHES}" if len(matches) == MATCHES else str(len(matches))
+        print(f"{how_many} opportunities have such a name; ask again with an id, or more of it:")
         for key, name in matches.items():
             print(f"{key}  {shorten(name, 42, placeholder=' …')}")
     else:

@@ -25,6 +25,10 @@ class State(StrEnum):
     GONE = "gone"
 
 
+LEFT_OUT = "left out"
+"""In a ledger's counts: how many of the rows in step are so because a filter leaves them out."""
+
+
 # --- read from Dataverse -------------------------------------------------------------------------------------
 
 
@@ -182,6 +186,11 @@ class LedgerRow:
     @property
     def known(self) -> bool:
         return self.ticket is not None
+
+    @property
+    def left_out(self) -> bool:
+        """In step because a filter leaves it out: that is the only reason a row in step has."""
+        return self.state is State.IN_STEP and bool(self.reason)
 
     def become(self, state: State, **changes: Any) -> LedgerRow:
         """The next content of this row, under the same ticket."""

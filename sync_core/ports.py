@@ -220,7 +220,7 @@ class Ledger(Protocol):
         """Ids of rows in a state other than in step or gone, page by page."""
 
     def counts(self) -> Mapping[str, int]:
-        """Rows by state (`State` values) and `"roles"` held; at most 20 storage operations."""
+        """Rows by state (`State` values), of those in step `LEFT_OUT`, and `"roles"`; at most 20 storage operations."""
 
     def ids(self) -> Iterator[Sequence[str]]:
         """Ids of all rows that are not gone, page by page."""

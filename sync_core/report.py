@@ -44,7 +44,7 @@ def story(found: dict[str, Any]) -> str:
     """What `explain` prints for people: at most 80 columns."""
     ledger = found["ledger"]
     lines = [f"Opportunity {found['opportunity']}", f"State: {ledger['state']}"]
-    if ledger.get("reason"):
+    if ledger.get("reason") and ledger["reason"] != found.get("filter"):
         lines += _wrapped(f"Reason: {ledger['reason']}")
     if ledger.get("next try"):
         lines.append(f"Next try: {ledger['next try']}, after {ledger['attempts']} before")
@@ -54,7 +54,8 @@ def story(found: dict[str, Any]) -> str:
         there = f"Marketo {'still holds' if found['in Marketo'] else 'does not hold'} it."
         return "\n".join([*lines, "Dynamics doesn't show this opportunity.", deleted, there])
     if found["filter"]:
-        lines += _wrapped(f"Left out by {found['filter']}")
+        lines += _wrapped(f"Left out, {found['filter']}")
+        lines.append("Nothing of it is posted; what follows is what would be.")
     lines += ["", *_wrapped(f"Customer: {found['customer rule']}."), f"Account: {found['account'] or 'none'}"]
     lines += _reference("Company", found["company"]) + _reference("Sales person", found["sales person"])
     lines += ["", *_roles(found)]
@@ -62,7 +63,11 @@ def story(found: dict[str, Any]) -> str:
     for item in found["left out"]:
         lines += _wrapped(f"{item['text'] or 'no role'}: {item['who']}", "  ") + _wrapped(f"why: {item['why']}", "    ")
         lines.append(f"    from: {reason_in_words(item['reason'])}")
-    there = "Marketo holds the same, but where it is said" if found["in Marketo"] else "Marketo does not hold it yet"
+    there = (
+        "Marketo holds the same, but where it is said"
+        if found["in Marketo"]
+        else f"Marketo does not hold it{_yet(found)}"
+    )
     lines += ["", f"Values ({there}):"]
     for name, field in found["fields"].items():
         lines += _field(name, field)
@@ -91,7 +96,9 @@ def _roles(found: dict[str, Any]) -> list[str]:
     lines = [f"Roles ({len(found['roles'])}):" if found["roles"] else "Roles: none"]
     for role in found["roles"]:
         marks = [
-            word for word, holds in (("primary", role["primary"]), ("not posted yet", not role["posted"])) if holds
+            word
+            for word, holds in (("primary", role["primary"]), (f"not posted{_yet(found)}", not role["posted"]))
+            if holds
         ]
         marked = f" ({', '.join(marks)})" if marks else ""
         lines += _wrapped(f"{role['role']}: person {role['lead']}{marked}", "  ")
@@ -105,6 +112,10 @@ def _roles(found: dict[str, Any]) -> list[str]:
         if (lead, text.casefold()) not in wanted:
             lines += _wrapped(f"also in Marketo: {text}, person {lead}", "  ")
     return lines
+
+
+def _yet(found: dict[str, Any]) -> str:
+    return "" if found["filter"] else " yet"
 
 
 def _field(name: str, field: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sync_core.errors import ConfigurationError, QuotaExhausted, Throttled, Unavailable
 from sync_core.messages import encode, split
-from sync_core.model import Document, Lane, LedgerRow, Letter, State, Work
+from sync_core.model import LEFT_OUT, Document, Lane, LedgerRow, Letter, State, Work
 
 LONGEST_ASIDE = 8_150  # characters that fit into a message whatever they are
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -119,7 +119,8 @@ class FakeLedger:
     def counts(self) -> Mapping[str, int]:
         states = Counter(row.state for row in self.content.values())
         roles = sum(len(row.roles) for row in self.content.values())
-        return {**{str(state): states[state] for state in State}, "roles": roles}
+        left_out = sum(row.left_out for row in self.content.values())
+        return {**{str(state): states[state] for state in State}, "roles": roles, LEFT_OUT: left_out}
 
     def ids(self) -> Iterator[Sequence[str]]:
         return self._pages(row for row in self.content.values() if row.state is not State.GONE)

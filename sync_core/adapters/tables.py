@@ -36,7 +36,7 @@ from azure.core.exceptions import (
 from azure.data.tables import TableClient, UpdateMode
 
 from sync_core.errors import ConfigurationError, Unavailable
-from sync_core.model import SCHEMA, Document, LedgerRow, Role, State
+from sync_core.model import LEFT_OUT, SCHEMA, Document, LedgerRow, Role, State
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import STORAGE
 
@@ -296,6 +296,7 @@ class _Ticket(NamedTuple):
     state: str
     due: str
     roles: int
+    left_out: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +355,7 @@ class TableLedger:
         return ([_pointed_at(entity["RowKey"]) for entity in page] for page in pages if page)
 
     def counts(self) -> Mapping[str, int]:
-        total = Counter(dict.fromkeys((*State, "roles"), 0))
+        total = Counter(dict.fromkeys((*State, "roles", LEFT_OUT), 0))
         for numbers, _ in self._fan_out(self._read_counts, self._partitions):
             total.update(numbers)
         return {str(name): number for name, number in total.items()}
@@ -458,9 +459,9 @@ def _change(partition: str, row: LedgerRow) -> _Change:
 
 
 def _moves(old: _Ticket | None, row: LedgerRow) -> Mapping[str, int]:
-    moves = Counter({str(row.state): 1, "roles": len(row.roles)})
+    moves = Counter({str(row.state): 1, "roles": len(row.roles), LEFT_OUT: int(row.left_out)})
     if old:
-        moves.subtract({old.state: 1, "roles": old.roles})
+        moves.subtract({old.state: 1, "roles": old.roles, LEFT_OUT: old.left_out})
     return moves
 
 
@@ -508,14 +509,14 @@ def _row(entity: Entity) -> LedgerRow:
     if plain.pop("v") > SCHEMA:
         raise ConfigurationError("The ledger was written by a newer version of this app: deploy that version again.")
     state, due, roles = plain.pop("state"), plain.pop("due"), plain.pop("roles")
-    return LedgerRow(
+    row = LedgerRow(
         id=entity["RowKey"],
-        ticket=json.dumps([_etag(entity), state, due, len(roles)]),
         state=State(state),
         roles=tuple(map(_role, roles)),
         due=datetime.fromisoformat(due) if due else None,
         **plain,
     )
+    return replace(row, ticket=json.dumps([_etag(entity), state, due, len(roles), row.left_out]))
 
 
 def _role(plain: Sequence[Any]) -> Role:

@@ -13,7 +13,7 @@ from sync_core.flows.reading import Reading
 from sync_core.flows.rehearsal import rehearse, same
 from sync_core.flows.world import World
 from sync_core.mapping import Column, Constant, FirstOf, Source, Switch, case_of
-from sync_core.model import Lead, LedgerRow, MarketoObject, Role, Row
+from sync_core.model import LEFT_OUT, Lead, LedgerRow, MarketoObject, Role, Row
 from sync_core.ports import Ledger
 from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, settle
 from sync_core.rules.fields import digests
@@ -96,7 +96,7 @@ def _ledger(row: LedgerRow) -> Mapping[str, Any]:
     if not row.known:
         return {"state": "not known yet"}
     return {
-        "state": str(row.state),
+        "state": LEFT_OUT if row.left_out else str(row.state),
         "reason": row.reason,
         "attempts": row.attempts,
         "next try": row.due.isoformat(timespec="seconds") if row.due else None,

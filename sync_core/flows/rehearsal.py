@@ -24,6 +24,7 @@ from sync_core.flows.roles import GONE, OPPORTUNITY_ID
 from sync_core.flows.world import World
 from sync_core.messages import decode, encode, split
 from sync_core.model import (
+    LEFT_OUT,
     Answer,
     Answers,
     Document,
@@ -119,7 +120,9 @@ class LedgerOver:
             before = present.get(row.id, LedgerRow(row.id))
             if before.known:
                 self._moved[before.state] -= 1
+                self._moved[LEFT_OUT] -= before.left_out
             self._moved[row.state] += 1
+            self._moved[LEFT_OUT] += row.left_out
             self._moved["roles"] += len(row.roles) - len(before.roles)
             self.taken[row.id] = (self.taken.get(row.id, (before, row))[0], row)
         self._kept.write(self._place, {row.id: _text(row) for row in rows})

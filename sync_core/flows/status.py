@@ -13,7 +13,8 @@ from sync_core.flows.guard import PAIR, PAUSE, pair_of
 from sync_core.flows.observe import chunks
 from sync_core.flows.world import World
 from sync_core.messages import FULL, split
-from sync_core.model import Lane, State, Work
+from sync_core.model import LEFT_OUT, Lane, State, Work
+from sync_core.ports import Ledger
 
 SHOWN = 1000
 
@@ -27,9 +28,9 @@ def status(world: World) -> dict[str, Any]:
     feeds = {table: _phase(value) for table, value in documents.list("feed")}
     return {
         **({"paused": dict(pause.value)} if pause else {}),
-        "opportunities": dict(world.opportunities.counts()),
-        "companies": dict(world.companies.counts()),
-        **({"sales persons": dict(world.sales_persons.counts())} if world.config.owner.salesperson else {}),
+        "opportunities": _states(world.opportunities),
+        "companies": _states(world.companies),
+        **({"sales persons": _states(world.sales_persons)} if world.config.owner.salesperson else {}),
         "queues (about)": dict(world.queue.lengths()),
         "feeds": {table: feeds.get(table, "not started") for table in (*side_tables(world.config), OPPORTUNITY)},
         "last runs": {name: dict(value) for name, value in documents.list("run")},
@@ -38,6 +39,12 @@ def status(world: World) -> dict[str, Any]:
         "pair": {name: stamp.value[name] for name in ("organization", "munchkin", "schema")} if stamp else {},
         "mapping": in_words(world, reading=not feeds.get(OPPORTUNITY, "").startswith("following")),
     }
+
+
+def _states(ledger: Ledger) -> dict[str, int]:
+    """How many rows stand where; what a filter leaves out apart from what is in step."""
+    counts = dict(ledger.counts())
+    return {**counts, State.IN_STEP: counts[State.IN_STEP] - counts[LEFT_OUT]}
 
 
 def _phase(feed: Mapping[str, Any]) -> str:

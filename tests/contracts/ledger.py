@@ -118,8 +118,24 @@ class LedgerContract:
         rows = inserted(ledger, *(a_row(number, State.WAITING, due=NOON) for number in range(250)))
 
         assert ledger.write([row.become(State.IN_STEP) for row in rows]) == set()
-        assert ledger.counts() == {"in step": 250, "waiting": 0, "parked": 0, "held": 0, "gone": 0, "roles": 250}
+        assert ledger.counts() == {
+            "in step": 250,
+            "waiting": 0,
+            "parked": 0,
+            "held": 0,
+            "gone": 0,
+            "roles": 250,
+            "left out": 0,
+        }
         assert ledger.due(NOON, 1_000) == []
+
+    def test_counts_what_a_filter_leaves_out(self, ledger: Ledger) -> None:
+        rows = inserted(
+            ledger, *(a_row(number).become(State.IN_STEP, reason="left out") for number in range(3)), a_row(9)
+        )
+        ledger.write([rows[0].become(State.IN_STEP), rows[1].become(State.PARKED, reason="refused")])
+
+        assert (ledger.counts()["in step"], ledger.counts()["left out"]) == (3, 1)
 
     def test_a_row_with_1000_roles(self, ledger: Ledger) -> None:
         roles = tuple(Role(lead, "Ж" * 50, False, "2026-01-01T00:00:00Z", (an_id(lead),)) for lead in range(1_000))
@@ -184,7 +200,15 @@ class LedgerContract:
         assert all(pages)
 
     def test_an_empty_ledger(self, ledger: Ledger) -> None:
-        assert ledger.counts() == {"in step": 0, "waiting": 0, "parked": 0, "held": 0, "gone": 0, "roles": 0}
+        assert ledger.counts() == {
+            "in step": 0,
+            "waiting": 0,
+            "parked": 0,
+            "held": 0,
+            "gone": 0,
+            "roles": 0,
+            "left out": 0,
+        }
         assert (list(ledger.ids()), ledger.due(NOON, 9), ids_in(ledger, State.HELD)) == ([], [], [])
         assert ledger.write([]) == set()
 
@@ -203,7 +227,8 @@ class LedgerContract:
 def changed(row: LedgerRow, chance: random.Random) -> LedgerRow:
     state = chance.choice(list(State))
     due = NOON + timedelta(minutes=chance.randrange(5)) if state is State.WAITING else None
-    return row.become(state, due=due, roles=a_row(0, roles=chance.randrange(4)).roles)
+    reason = chance.choice(["", "outside the filter: name"])
+    return row.become(state, due=due, reason=reason, roles=a_row(0, roles=chance.randrange(4)).roles)
 
 
 def ids_in(ledger: Ledger, state: State) -> list[str]:
@@ -214,7 +239,8 @@ def assert_adds_up(ledger: Ledger, ids: Sequence[str]) -> None:
     """Counts and pointers say what the rows say."""
     rows = list(ledger.rows(ids).values())
     states = {str(state): sum(row.state is state for row in rows) for state in State}
-    assert ledger.counts() == states | {"roles": sum(len(row.roles) for row in rows)}
+    others = {"roles": sum(len(row.roles) for row in rows), "left out": sum(row.left_out for row in rows)}
+    assert ledger.counts() == states | others
     for state in POINTED_AT:
         assert set(ids_in(ledger, state)) == {row.id for row in rows if row.state is state}
     waiting = sorted((row.due or NOON, row.id) for row in rows if row.state is State.WAITING)

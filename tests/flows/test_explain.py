@@ -150,7 +150,10 @@ def test_the_rule_that_leaves_it_out_is_named(stage: Stage, org: Org) -> None:
     found = explain(stage.world, org.deal)
 
     assert found["filter"] == "outside the filter: statecode"
-    assert "Left out by outside the filter: statecode" in lines(found)
+    assert "Left out, outside the filter: statecode" in lines(found)
+    assert "Nothing of it is posted; what follows is what would be." in lines(found)
+    assert "Values (Marketo does not hold it):" in lines(found)
+    assert not [line for line in lines(found) if "yet" in line]
 
 
 def test_company_and_sales_person_are_told(stage: Stage, org: Org) -> None:
@@ -217,6 +220,16 @@ def test_several_with_such_a_name_are_listed_with_their_ids(stage: Stage, org: O
 
     assert cli.main(["explain", "deal", "--json"]) == cli.USAGE
     assert set(json.loads(capsys.readouterr().out)["matches"]) == {org.deal, other}
+
+
+def test_of_very_many_with_such_a_name_it_says_that_there_are_more(stage: Stage, org: Org, capsys: Any) -> None:
+    for number in range(25):
+        org.opportunity(f"Deal {number}")
+
+    assert cli.main(["explain", "deal"]) == cli.USAGE
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "At least 20 opportunities have such a name; ask again with an id, or more of it:"
+    assert len(told) == 21
 
 
 def test_a_name_that_nothing_has(stage: Stage, org: Org, capsys: Any) -> None:

@@ -60,7 +60,9 @@ def test_an_existing_new_synctomkto_is_honoured() -> None:
     assert stage.roles() == set()
     assert [row["company"] for row in stage.marketo.rows("companies")] == ["Acme"]
     assert state_of(stage, no) == (State.IN_STEP, "outside the filter: new_synctomkto")
-    assert problems(status(stage.world)) == []
+    found = status(stage.world)
+    assert (found["opportunities"][State.IN_STEP], found["opportunities"]["left out"]) == (2, 1)
+    assert problems(found) == []
     assert_still(stage)
 
 
