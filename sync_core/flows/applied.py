@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
+from datetime import timedelta
+from itertools import chain, islice
 from typing import Any
 
 from sync_core.flows.guard import known_records
 from sync_core.flows.observe import PER_CALL
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig
+from sync_core.messages import split
+from sync_core.model import Lane, Work
 
 MAPPING = ("stamp", "mapping")
 LEFT_ALONE = ("stamp", "left alone")
 BACKFILL = ("stamp", "backfill")
 CLEARED = ("stamp", "cleared")
 CALLS_PER_SECOND = 2.5
+LOOK_EVERY = timedelta(hours=1)
 
 
 def field_digests(config: SyncConfig) -> dict[str, str]:
@@ -75,16 +80,27 @@ def leave_alone(world: World, section: str, suspended: Mapping[str, str]) -> Non
         now = {name: why for name, why in fields.items() if not name.startswith(f"{section}.")}
         now |= {f"{section}.{name}": why for name, why in suspended.items()}
         returned = sorted((set(fields) - now.keys()) | set(value.get("returned", ())))
-        return None if now == fields else {"fields": now, "returned": returned}
+        return None if now == fields else {**value, "fields": now, "returned": returned}
 
     world.change(*LEFT_ALONE, noted)
 
 
 def _take_returned(world: World) -> Collection[str]:
+    """Fields that are back. While others are not, a record of each kind is looked at now and then, to notice."""
     document = world.documents.read(*LEFT_ALONE)
-    returned: Collection[str] = document.value["returned"] if document else ()
-    if document and returned:
-        world.documents.write(*LEFT_ALONE, {**document.value, "returned": []}, document.ticket)
+    if document is None:
+        return ()
+    value, now = document.value, world.clock.now()
+    look = value["fields"] and value.get("looked", "") <= (now - LOOK_EVERY).isoformat()
+    if value["returned"] or look:
+        looked = {"looked": now.isoformat()} if look else {}
+        world.documents.write(*LEFT_ALONE, {**value, "returned": [], **looked}, document.ticket)
+    if look:
+        opportunities = tuple(islice(world.source.newest_versions(), 1))
+        accounts = tuple(islice(chain.from_iterable(world.companies.ids()), 1))
+        for work in split(Work(opportunities, accounts, lane=Lane.SLOW, why="left alone")):
+            world.queue.put(work)
+    returned: Collection[str] = value["returned"]
     return returned
 
 

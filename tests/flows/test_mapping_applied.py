@@ -431,6 +431,30 @@ def test_a_field_back_in_marketo_is_filled_by_itself_in_a_busy_org() -> None:
     assert_still(stage)
 
 
+def test_what_is_back_is_noticed_where_nothing_changes() -> None:
+    """A field of Marketo and a column of the account; nobody saves anything meanwhile."""
+    stage = a_stage(opportunity=['mine__c = "new_mine"'], company=['site = "new_site"'])
+    add_column(stage, "new_mine", "string")
+    add_column(stage, "new_site", "string", "account")
+    org = Org(stage)
+    org.update("opportunity", org.deal, new_mine="mine")
+    org.update("account", org.acme, new_site="there")
+    rows = [{"accountid": org.acme, "new_site": "there"}]
+    remove_column(stage, "new_site", "account")
+    stage.sync()
+    assert set(left_alone(stage)) == {"opportunity.mine__c", "company.site"}
+    add_field(stage, "mine__c")
+    add_column(stage, "new_site", "string", "account")
+    stage.load(account=rows)
+    before = journal(stage)
+
+    calmly(stage, 26)
+
+    assert left_alone(stage) == {}
+    assert (shown(stage, org.deal)["mine__c"], shown(stage, org.acme, "companies")["site"]) == ("mine", "there")
+    assert records_sent(stage, before) == 2
+
+
 def test_a_new_field_that_marketo_gets_later_is_filled_then() -> None:
     """sync.toml was deployed first, and Marketo's support made the field a day later."""
     stage = a_stage(opportunity=['mine__c = "stepname"'])
