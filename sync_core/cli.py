@@ -25,7 +25,7 @@ from uuid import UUID
 
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, SyncError
-from sync_core.flows.applied import backfill
+from sync_core.flows.applied import backfill, field_digests, holding
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, failures, of_ids, redrive
@@ -36,9 +36,20 @@ from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
 from sync_core.flows.status import approve_removals, held, pause, problems, repoint, resume, status
 from sync_core.flows.validate import Light, Setup, as_plain, validate
+from sync_core.mapping import OWN_FIELDS
 from sync_core.messages import split
 from sync_core.model import Lane, MarketoObject, State, Work
-from sync_core.report import outlook, screen, show, story, what_goes_where
+from sync_core.report import (
+    complain,
+    counted,
+    held_removals,
+    not_in_step,
+    outlook,
+    screen,
+    show,
+    story,
+    what_goes_where,
+)
 from sync_core.wiring import engine, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
@@ -54,10 +65,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return int(options.run(setup(os.environ) if options.run in (_validate, _propose) else engine(), options))
     except ConfigurationError as error:
-        print(f"{options.command}: {error}", file=sys.stderr)
+        complain(f"{options.command}: {error}")
         return USAGE
     except SyncError as error:
-        print(f"{options.command}: {error}. Nothing is lost; try again.", file=sys.stderr)
+        complain(f"{options.command}: {error}. Nothing is lost; try again.")
         return PROBLEMS
     except KeyboardInterrupt:
         print(f"\n{options.command}: stopped. Nothing is lost; run it again.", file=sys.stderr)
@@ -90,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--only", nargs="+", type=_guid, metavar="ID", help="as for sync: only these opportunities")
     one.add_argument("--limit", type=int, default=20, metavar="N", help="how many differences to show (20)")
     one.add_argument("--out", type=Path, metavar="FILE", help="write every difference to this file, as JSON")
+    one.add_argument("--force", action="store_true", help="replace the file of --out if it exists")
     one.add_argument("--diff", type=Path, metavar="FILE", help="what is different from an earlier plan's file")
     _add_mapping(commands)
     command("status", _status, "Where everything stands.")
@@ -103,7 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     one = command("backfill", _backfill, "Look at all opportunities again in the slow lane; post only what differs.")
     one.add_argument("--since", type=_day, metavar="DATE", help="only those changed since, such as 2026-01-31")
     one.add_argument(
-        "--clear", action="append", default=[], metavar="FIELD", help="empty this field, which sync.toml maps no more"
+        "--clear",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="empty this field of opportunities, or company.FIELD, which sync.toml maps no more",
     )
     one = command("pause", _pause, "Stop the sync, across restarts, until `resume`; nothing is lost meanwhile.")
     one.add_argument(
@@ -226,7 +242,7 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
         told = "; ".join(f"{name}: {why}" for name, why in left_alone.items())
         if app.world.documents.read("feed", "opportunity") is None:
             raise ConfigurationError(f"sync.toml names what one of the services lacks. {told}. Nothing was done.")
-        print(f"left alone for now: {told}", file=sys.stderr)
+        complain(f"left alone for now: {told}")
     check_not_paused(app.world)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
     if options.only:
@@ -243,10 +259,15 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
     return PROBLEMS if troubles or left else GOOD
 
 
+def _check_new(options: argparse.Namespace) -> None:
+    if options.out and options.out.exists() and not options.force:
+        raise ConfigurationError(f"--out: {options.out} exists; --force replaces it. Nothing was done.")
+
+
 def _check_known(app: Engine, ids: Sequence[str]) -> None:
     shown = app.world.source.rows("opportunity", ids, {"opportunityid"})
     known = app.world.opportunities.rows(ids)
-    if unknown := [key for key in ids if key not in shown and key not in known]:
+    if unknown := [key for key in dict.fromkeys(ids) if key not in shown and key not in known]:
         raise ConfigurationError(f"Dynamics doesn't show {', '.join(unknown)}. Nothing was done.")
 
 
@@ -261,7 +282,7 @@ def _drain(app: Engine, stop: _Stop, total: Counter[str], troubles: Counter[str]
                 return
             if not told:
                 why = f": {next(reversed(troubles))}" if troubles else " by an earlier run"
-                print(f"waiting for {left} messages put back{why}. Ctrl-C or --no-wait ends.", file=sys.stderr)
+                complain(f"waiting for {counted(left, 'message')} put back{why}. Ctrl-C or --no-wait ends.")
             told = True
             app.world.clock.sleep(PAUSE_S)
             continue
@@ -299,6 +320,7 @@ def _status(app: Engine, options: argparse.Namespace) -> int:
 
 def _plan(app: Engine, options: argparse.Namespace) -> int:
     """A file is put in its place once it is whole; the earlier plan is read before."""
+    _check_new(options)
     _check_known(app, options.only or ())
     part = options.out.with_name(f"{options.out.name}.part") if options.out else None
     try:
@@ -320,7 +342,7 @@ def _plan(app: Engine, options: argparse.Namespace) -> int:
     except (OSError, UnicodeError, json.JSONDecodeError) as error:
         where = "--out" if isinstance(error, OSError) and part and error.filename == str(part) else "--diff"
         reason = error.strerror if isinstance(error, OSError) else "this is no file that `plan --out` wrote"
-        raise ConfigurationError(f"{where}: {reason}. Nothing was done") from None
+        raise ConfigurationError(f"{where}: {reason}. Nothing was done.") from None
     finally:
         if part:
             part.unlink(missing_ok=True)
@@ -368,15 +390,16 @@ def _approve(app: Engine, options: argparse.Namespace) -> int:
     if options.yes:
         show({"approved": approve_removals(app.world)}, as_json=options.json)
         return GOOD
-    show(
-        {"held": waiting, "to approve them": "approve-removals --yes"} if waiting else {"held": 0}, as_json=options.json
-    )
+    if options.json or not waiting:
+        show({"held": waiting}, as_json=options.json)
+    else:
+        print(held_removals(waiting))
     return PROBLEMS if waiting else GOOD
 
 
 def _repoint(app: Engine, options: argparse.Namespace) -> int:
     if not options.confirm:
-        print("repoint: nothing was changed. With --confirm everything is read and posted again.", file=sys.stderr)
+        complain("repoint: nothing was changed. With --confirm everything is read and posted again.")
         return USAGE
     show(repoint(app.world), as_json=options.json)
     return GOOD
@@ -389,15 +412,13 @@ def _propose(found: Setup, options: argparse.Namespace) -> int:
     """Whatever is wrong with the present sync.toml: this makes the next one."""
     if wrong := [what for setting, what in found.problems if setting != "SYNC_CONFIG"]:
         raise ConfigurationError("; ".join(wrong))
-    if options.out and options.out.exists() and not options.force:
-        print(f"mapping init: {options.out} exists; --force replaces it. Nothing was done.", file=sys.stderr)
-        return USAGE
+    _check_new(options)
     proposal = propose(found.world)
     if options.out:
         try:
             options.out.write_text(proposal["toml"], encoding="utf-8")
         except OSError as error:
-            print(f"mapping init: {options.out} can't be written: {error.strerror}", file=sys.stderr)
+            complain(f"mapping init: {options.out} can't be written: {error.strerror}")
             return USAGE
     if options.json:
         show(proposal, as_json=True)
@@ -440,12 +461,7 @@ def _list_failures(app: Engine, options: argparse.Namespace) -> int:
         reasons = [dict(zip(("kind", "state", "reason"), key, strict=True)) | {"count": n} for key, n in groups.items()]
         show({"reasons": reasons, "first": [asdict(each) for each in first]}, as_json=True)
     elif groups:
-        for (kind, state, reason), number in groups.most_common():
-            print(f"{number:7} {kind}, {state}: {reason}")
-        print(f"The first {len(first)}:")
-        for each in first:
-            due = f", next try {each.due}" if each.due else ""
-            print(f"  {each.id}  {KINDS[each.kind]}, {each.state}{due}: {each.reason}")
+        print(not_in_step(groups, first))
     else:
         print("everything is in step")
     return PROBLEMS if any(state != State.WAITING for _, state, _ in groups) else GOOD
@@ -467,12 +483,12 @@ def _show_failure(app: Engine, options: argparse.Namespace) -> int:
 def _redrive(app: Engine, options: argparse.Namespace) -> int:
     by_choice = bool(options.all or options.state or options.reason)
     if bool(options.ids) is by_choice:
-        print("failures redrive: give ids, or --state, --reason or --all. Nothing was done.", file=sys.stderr)
+        complain("failures redrive: give ids, or --state, --reason or --all. Nothing was done.")
         return USAGE
     if options.ids:
         known = of_ids(app.world, options.ids)
         if unknown := sorted(set(options.ids) - {each.id for each in known}):
-            print(f"failures redrive: not known: {', '.join(unknown)}. Nothing was done.", file=sys.stderr)
+            complain(f"failures redrive: not known: {', '.join(unknown)}. Nothing was done.")
             return USAGE
         queued = redrive(app.world, known)
     else:
@@ -492,6 +508,7 @@ def _export_failures(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _resync(app: Engine, options: argparse.Namespace) -> int:
+    _check_known(app, options.ids)
     for work in split(Work(tuple(options.ids), force=True, why="resync")):
         app.world.queue.put(work)
     show({"queued": len(set(options.ids))}, as_json=options.json)
@@ -499,18 +516,13 @@ def _resync(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _backfill(app: Engine, options: argparse.Namespace) -> int:
-    mapped = sorted(set(options.clear) & app.world.config.opportunity.fields.keys())
-    fixed = app.world.target.describe(MarketoObject.OPPORTUNITY) if options.clear else {}
-    unknown = sorted(name for name in options.clear if name not in fixed or not fixed[name].updateable)
-    if mapped or unknown:
-        why = f"still mapped in sync.toml: {', '.join(mapped)}"
-        if not mapped:
-            why = f"only fields of Marketo's opportunity that can be written can be emptied, not {', '.join(unknown)}"
-        print(f"backfill: {why}. Nothing was done.", file=sys.stderr)
-        return USAGE
-    if options.since is None or options.clear:
-        backfill(app.world, options.clear)
-        show({"next tick": "all opportunities are looked at again, in the slow lane"}, as_json=options.json)
+    if options.since and options.clear:
+        raise ConfigurationError("--clear looks at everything: leave out --since. Nothing was done.")
+    if options.since is None:
+        emptied = _to_be_emptied(app, options.clear)
+        backfill(app.world, emptied)
+        found: dict[str, Any] = {"next tick": "everything is looked at again, in the slow lane"}
+        show(found | ({"emptied then, in so many records": emptied} if emptied else {}), as_json=options.json)
         return GOOD
     queued = 0
     for ids in app.world.source.modified_since("opportunity", options.since):
@@ -519,6 +531,26 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
         queued += len(ids)
     show({"queued": queued}, as_json=options.json)
     return GOOD
+
+
+def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
+    """By `section.field` in how many records; ConfigurationError if there is nothing to empty, or it can't be."""
+    described = {
+        f"{section}.{name}": field
+        for section, kind in (("opportunity", MarketoObject.OPPORTUNITY), ("company", MarketoObject.COMPANY))
+        for name, field in (app.world.target.describe(kind).items() if names else ())
+        if name not in OWN_FIELDS
+    }
+    fields = [name if "." in name else f"opportunity.{name}" for name in dict.fromkeys(names)]
+    for field in fields:
+        if field not in described or not described[field].updateable:
+            raise ConfigurationError(f"{field} can't be written in Marketo, so it can't be emptied. Nothing was done.")
+        if field in field_digests(app.world.config):
+            raise ConfigurationError(f"{field} is still mapped: take it out of the mapping first. Nothing was done.")
+    held = holding(app.world, fields)
+    if unheld := [field for field in fields if not held[field]]:
+        raise ConfigurationError(f"the sync filled {', '.join(unheld)} in no record. Nothing was done.")
+    return dict(held)
 
 
 def _pause(app: Engine, options: argparse.Namespace) -> int:

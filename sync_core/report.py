@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sync_core.flows.explain import reason_in_words
+from sync_core.flows.failures import KINDS, Failure
 from sync_core.flows.validate import Check, Light
 from sync_core.model import State
 
@@ -38,6 +41,38 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def complain(text: str) -> None:
+    """To stderr, for people."""
+    print("\n".join(_wrapped(text)), file=sys.stderr)
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 message`, `1,000 messages`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
+def not_in_step(groups: Counter[tuple[str, str, str]], first: Sequence[Failure]) -> str:
+    """What `failures list` prints for people: at most 80 columns."""
+    lines: list[str] = []
+    for (kind, state, reason), number in groups.most_common():
+        lines += _wrapped(f"{number:,} × {kind}, {state}: {reason}")
+    lines += ["", f"The first {len(first)}:"] if first else []
+    for each in first:
+        due = f", next try {each.due}" if each.due else ""
+        lines += [f"  {each.id}  {KINDS[each.kind]}", *_wrapped(f"{each.state}{due}: {each.reason}", "    ")]
+    return "\n".join(lines)
+
+
+def held_removals(found: Mapping[str, str]) -> str:
+    """What `approve-removals` prints for people: the ids by reason; at most 80 columns."""
+    lines: list[str] = []
+    for reason in dict.fromkeys(found.values()):
+        ids = [key for key, why in found.items() if why == reason]
+        lines += _wrapped(f"{counted(len(ids), 'opportunity', 'opportunities')}, {reason}:")
+        lines += [f"  {key}" for key in ids]
+    return "\n".join([*lines, "To let them pass: approve-removals --yes"])
 
 
 def story(found: dict[str, Any]) -> str:
@@ -148,7 +183,7 @@ def outlook(found: dict[str, Any]) -> str:
     if "neither shown nor reported deleted" in found:
         lines += ["", *_wrapped(f"{found['neither shown nor reported deleted']:,} not shown, nor reported deleted")]
     if "messages on the queue" in found:
-        text = f"{found['messages on the queue']} messages are on the queue: what they are about is looked at as well."
+        text = f"{counted(found['messages on the queue'], 'message')} on the queue: looked at as well."
         lines += ["", *_wrapped(text)]
     if found["left alone"]:
         lines += ["", "Left alone:"]
@@ -164,15 +199,14 @@ def outlook(found: dict[str, Any]) -> str:
 
 
 def _part(found: dict[str, Any]) -> list[str]:
-    counted = ("opportunities", "companies", "sales persons", "people", "roles")
     lines = []
-    for what in counted:
+    for what in ("opportunities", "companies", "sales persons", "people", "roles"):
         numbers = [f"{number:,} {name}" for name, number in found[what].items() if number]
         lines += _wrapped(f"{what}: {', '.join(numbers) or 'none'}", "  ")
     calls = found["Marketo calls"]
     text = f"Marketo calls: {calls['to write']:,} to write, {calls['to read']:,} to read; "
-    text += f"at least {calls['minutes at least']:,} minutes of our share"
-    days = f", over {calls['days at least']} days of it" if calls["days at least"] > 1 else ""
+    text += f"at least {counted(calls['minutes at least'], 'minute')} of our share"
+    days = f", over {counted(calls['days at least'], 'day')} of it" if calls["days at least"] > 1 else ""
     lines += _wrapped(text + days, "  ")
     for state, word in (("parked", "Parked"), ("waiting", "Waiting"), ("held", "Held")):
         if found[state]:
@@ -234,7 +268,7 @@ def screen(checks: Sequence[Check]) -> str:
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, 80, initial_indent=indent, subsequent_indent=indent + "  ")
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False)
 
 
 def what_goes_where(found: dict[str, Any]) -> str:

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from sync_core import cli
+from sync_core.mapping import parse
 from sync_core.model import State
 from tests.flows.org import Org
-from tests.stage import Stage
+from tests.stage import CONFIG, Stage
 
 ROOT = Path(__file__).parent.parent
+NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
@@ -41,6 +43,13 @@ def in_a_process(*arguments: str, **settings: str) -> subprocess.CompletedProces
     bare = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
     command = [sys.executable, "-m", "sync_core", *arguments]
     return subprocess.run(command, cwd=ROOT, env=bare | settings, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
+
+
+def configured(stage: Stage, old: str, new: str) -> None:
+    """The same state under another mapping."""
+    assert old in CONFIG
+    stage.engine = stage.variant(config=parse(CONFIG.replace(old, new)))
+    stage.world = stage.engine.world
 
 
 def printed(capsys: Any) -> Any:
@@ -122,7 +131,7 @@ def test_explain_writes_nothing(stage: Stage, org: Org) -> None:
 
 
 def test_explain_of_an_unknown_id_says_so(stage: Stage, capsys: Any) -> None:
-    assert run("explain", "00000000-0000-4000-8000-000000000000") == cli.PROBLEMS
+    assert run("explain", NOBODY) == cli.PROBLEMS
 
     assert "Dynamics doesn't show this opportunity." in capsys.readouterr().out
 
@@ -172,7 +181,7 @@ def test_a_mapping_that_a_service_does_not_know_stops_sync_before_anything_is_qu
 
     assert run("sync") == cli.USAGE
 
-    assert "opportunity.description: Dynamics has no column new_nothing" in capsys.readouterr().err
+    assert "opportunity.description: Dynamics has no column new_nothing" in said(capsys)
     assert stage.world.queue.lengths()["fresh"] == 0
 
 
@@ -187,10 +196,93 @@ def test_sync_says_what_it_waits_for(stage: Stage, org: Org, capsys: Any) -> Non
 
 
 def test_only_an_opportunity_that_exists_is_taken(stage: Stage, org: Org, capsys: Any) -> None:
-    assert run("sync", "--only", "00000000-0000-4000-8000-000000000000") == cli.USAGE
+    assert run("sync", "--only", NOBODY) == cli.USAGE
 
-    assert "Nothing was done" in capsys.readouterr().err
+    assert "Nothing was done" in said(capsys)
     assert stage.world.opportunities.counts()[State.WAITING] == 0
+
+
+def said(capsys: Any) -> str:
+    """What was complained of, without the ends of its lines."""
+    text = capsys.readouterr().err
+    assert max(map(len, text.splitlines()), default=0) <= 80
+    return " ".join(text.split())
+
+
+# --- resync, backfill ---------------------------------------------------------------------------------------------
+
+
+def test_resync_takes_only_what_one_of_both_knows(stage: Stage, org: Org, capsys: Any) -> None:
+    assert run("resync", org.deal, NOBODY) == cli.USAGE
+    assert f"Dynamics doesn't show {NOBODY}. Nothing was done." in said(capsys)
+    assert stage.world.queue.lengths()["fresh"] == 0
+
+    assert run("resync", org.deal, "--json") == cli.GOOD
+    assert json.loads(capsys.readouterr().out) == {"queued": 1}
+    stage.drain()
+    assert set(stage.opportunities()) == {org.deal}
+
+
+def test_resync_takes_what_only_the_ledger_knows(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.delete("opportunity", org.deal)
+
+    assert run("resync", org.deal) == cli.GOOD
+
+
+def test_backfill_since_queues_what_changed_since(stage: Stage, org: Org, capsys: Any) -> None:
+    stage.sync()
+    stage.clock.sleep(48 * 3600)
+    other = org.opportunity("New")
+
+    assert run("backfill", "--since", "2026-03-03", "--json") == cli.GOOD
+    assert json.loads(capsys.readouterr().out) == {"queued": 1}
+    stage.drain()
+    assert other in stage.opportunities()
+
+
+def test_backfill_empties_a_field_of_companies_too_and_says_in_how_many(stage: Stage, org: Org, capsys: Any) -> None:
+    for account in (org.acme, org.bolt):
+        org.update("account", account, websiteurl="https://example.invalid")
+    org.opportunity(account=org.bolt)
+    stage.sync()
+    configured(stage, 'website  = "websiteurl"', "")
+    stage.sync()
+    assert [row["website"] for row in stage.marketo.rows("companies")] == ["https://example.invalid"] * 2
+
+    assert run("backfill", "--clear", "company.website", "--json") == cli.GOOD
+    assert json.loads(capsys.readouterr().out)["emptied then, in so many records"] == {"company.website": 2}
+    stage.sync()
+    assert [row["website"] for row in stage.marketo.rows("companies")] == [None, None]
+    before = stage.writes()
+    stage.sync()
+    assert stage.writes() == before
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--clear", "nextStep"], "the sync filled opportunity.nextStep in no record"),
+        (["--clear", "company.industry"], "the sync filled company.industry in no record"),
+        (["--clear", "stage"], "opportunity.stage is still mapped"),
+        (["--clear", "company.company"], "company.company is still mapped"),
+        (["--clear", "nothing"], "opportunity.nothing can't be written in Marketo"),
+        (["--clear", "people.firstName"], "people.firstName can't be written in Marketo"),
+        (["--clear", "externalCompanyId"], "opportunity.externalCompanyId can't be written"),
+        (["--clear", "externalOpportunityId"], "opportunity.externalOpportunityId can't be written"),
+        (["--clear", "nextStep", "--since", "2026-01-01"], "leave out --since"),
+    ],
+)
+def test_backfill_says_what_it_can_not_empty(
+    stage: Stage, org: Org, options: list[str], told: str, capsys: Any
+) -> None:
+    stage.sync()
+
+    assert run("backfill", *options) == cli.USAGE
+    text = said(capsys)
+    assert told in text
+    assert text.endswith("Nothing was done.")
+    assert stage.world.documents.read("stamp", "backfill") is None
 
 
 def test_a_missing_certificate_bundle_is_named(tmp_path: Path) -> None:

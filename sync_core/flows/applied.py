@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from itertools import chain, islice
@@ -13,7 +14,7 @@ from sync_core.flows.observe import PER_CALL
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig
 from sync_core.messages import split
-from sync_core.model import Lane, Work
+from sync_core.model import Lane, MarketoField, Work
 
 MAPPING = ("stamp", "mapping")
 LEFT_ALONE = ("stamp", "left alone")
@@ -68,7 +69,7 @@ def notice(world: World) -> bool:
 def _forget_cleared(world: World) -> None:
     """A field that is mapped again is no longer to be emptied, also not when it is taken out once more."""
     if document := world.documents.read(*CLEARED):
-        still = [name for name in document.value["fields"] if name not in world.config.opportunity.fields]
+        still = [name for name in document.value["fields"] if name not in field_digests(world.config)]
         world.documents.write(*CLEARED, {"fields": still}, document.ticket)
 
 
@@ -105,17 +106,29 @@ def _take_returned(world: World) -> Collection[str]:
 
 
 def backfill(world: World, clear: Collection[str] = ()) -> None:
-    """Have the next tick look at everything again; fields of *clear*, no longer mapped, are emptied in Marketo."""
+    """Have the next tick look at everything again; fields of *clear* (`section.field`) are emptied in Marketo."""
     if clear:
         world.change(*CLEARED, lambda value: {"fields": sorted({*value.get("fields", ()), *clear})})
     world.documents.write(*BACKFILL, {"asked": world.clock.now().isoformat()}, None)
 
 
-def cleared(world: World) -> frozenset[str]:
-    """Fields of the opportunity that are to be emptied; one that is mapped again is not."""
+def cleared(world: World, section: str, described: Mapping[str, MarketoField]) -> list[str]:
+    """Fields of *section* that are to be emptied: no longer mapped, and there to be written."""
     document = world.documents.read(*CLEARED)
-    fields = frozenset(document.value["fields"] if document else ())
-    return fields - world.config.opportunity.fields.keys()
+    asked = set(document.value["fields"] if document else ()) - field_digests(world.config).keys()
+    names = (name.removeprefix(f"{section}.") for name in sorted(asked) if name.startswith(f"{section}."))
+    return [name for name in names if name in described and described[name].updateable]
+
+
+def holding(world: World, fields: Collection[str]) -> Counter[str]:
+    """In how many records of Marketo each of *fields* (`section.field`) is filled because of us; reads the ledgers."""
+    found: Counter[str] = Counter()
+    for section, ledger in (("opportunity", world.opportunities), ("company", world.companies)):
+        names = [field.removeprefix(f"{section}.") for field in fields if field.startswith(f"{section}.")]
+        for ids in ledger.ids() if names else ():
+            for row in ledger.rows(ids).values():
+                found.update(f"{section}.{name}" for name in names if name in row.fields)
+    return found
 
 
 def in_words(world: World, *, reading: bool) -> dict[str, Any]:

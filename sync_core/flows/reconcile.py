@@ -115,7 +115,7 @@ class _Delivery:
             doubted |= seen.contacts if case.force else set()
         leave_alone(self.world, "opportunity", observation.suspended)
         described = self.world.target.describe(MarketoObject.OPPORTUNITY)
-        emptied = [name for name in cleared(self.world) if name in described and described[name].updateable]
+        emptied = cleared(self.world, "opportunity", described)
         self.contacts = observation.contacts
         self.people = people(
             self.world,

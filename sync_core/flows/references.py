@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sync_core.flows.applied import leave_alone
+from sync_core.flows.applied import cleared, leave_alone
 from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, ReferenceCase
 from sync_core.flows.reading import Reading, check_rule
@@ -162,8 +162,10 @@ class References:
         for rule in only:
             check_rule(rule, reading.kinds.get(rule.column, ""), "[company] only")
         rows = reading.rows(self.cases.keys(), select=("versionnumber",))
+        emptied: list[str] = []
         if self.kind is COMPANIES:
             leave_alone(self.world, "company", reading.suspended)
+            emptied = cleared(self.world, "company", reading.described)
         for key, case in self.cases.items():
             if key not in rows:
                 case.held = self.kind.unreadable
@@ -177,6 +179,7 @@ class References:
             except UnfitValueError as error:
                 case.refused = str(error)
                 continue
+            values |= {name: None for name in emptied if name in case.row.fields}
             values = self._writable(case, values, reading.described)
             case.values, case.digests = values, digests(values)
             stale = case.row.state is not State.IN_STEP or changed_fields(case.row, case.digests, values)

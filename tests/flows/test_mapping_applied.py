@@ -213,7 +213,7 @@ def test_backfill_empties_a_field_that_is_no_longer_mapped() -> None:
     remap(stage)
     stage.sync()
     before = journal(stage)
-    backfill(stage.world, ["nextStep"])
+    backfill(stage.world, ["opportunity.nextStep"])
     stage.sync()
     assert shown(stage, org.deal)["nextStep"] is None
     assert records_sent(stage, before) == 1
@@ -223,7 +223,7 @@ def test_backfill_empties_a_field_that_is_no_longer_mapped() -> None:
 def test_backfill_empties_no_field_that_is_mapped() -> None:
     stage, org = with_next_step()
     before = stage.writes()
-    backfill(stage.world, ["nextStep"])
+    backfill(stage.world, ["opportunity.nextStep"])
     stage.sync()
     assert shown(stage, org.deal)["nextStep"] == "Propose"
     assert stage.writes() == before
@@ -232,7 +232,7 @@ def test_backfill_empties_no_field_that_is_mapped() -> None:
 def test_what_was_emptied_once_is_not_emptied_when_it_was_mapped_again_and_taken_out_again() -> None:
     stage, org = with_next_step()
     remap(stage)
-    backfill(stage.world, ["nextStep"])
+    backfill(stage.world, ["opportunity.nextStep"])
     stage.sync()
     remap(stage, opportunity=[NEXT_STEP])
     stage.sync()
@@ -251,7 +251,7 @@ def test_backfill_of_a_field_that_marketo_no_longer_has_stops_nobody() -> None:
     remap(stage)
     stage.sync()
     remove_field(stage, "mine__c")
-    backfill(stage.world, ["mine__c"])
+    backfill(stage.world, ["opportunity.mine__c"])
     org.update("opportunity", org.deal, name="Renamed")
     calmly(stage)
     assert shown(stage, org.deal)["name"] == "Renamed"
@@ -270,8 +270,8 @@ def test_the_same_backfill_twice_is_one() -> None:
     stage, org = with_next_step()
     remap(stage)
     stage.sync()
-    backfill(stage.world, ["nextStep"])
-    backfill(stage.world, ["nextStep"])
+    backfill(stage.world, ["opportunity.nextStep"])
+    backfill(stage.world, ["opportunity.nextStep"])
     stage.sync()
     assert shown(stage, org.deal)["nextStep"] is None
     before = stage.writes()

@@ -98,7 +98,8 @@ def command(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_lists_shows_exports_and_redrives(stage: Stage, parked: list[str], capsys: Any) -> None:
     assert cli.main(["failures", "list", "--limit", "1"]) == cli.PROBLEMS
     listed = capsys.readouterr().out
-    assert f"3 opportunity, parked: {REFUSED}" in listed
+    assert f"3 × opportunity, parked: {REFUSED}" in listed
+    assert max(map(len, listed.splitlines())) <= 80
     assert "The first 1:" in listed
     assert cli.main(["failures", "show", parked[0]]) == cli.PROBLEMS
     assert REFUSED in capsys.readouterr().out
@@ -118,7 +119,7 @@ def test_the_command_lists_shows_exports_and_redrives(stage: Stage, parked: list
 )
 def test_redriving_nothing_or_the_unknown_is_wrong_usage(stage: Stage, org: Org, wrong: list[str], capsys: Any) -> None:
     assert cli.main(["failures", "redrive", *wrong]) == cli.USAGE
-    assert "Nothing was done" in capsys.readouterr().err
+    assert "Nothing was done" in " ".join(capsys.readouterr().err.split())
     assert sum(stage.world.queue.lengths().values()) == 0
 
 

@@ -486,13 +486,15 @@ def test_files_are_written_whole_or_not_at_all(command: Stage, org: Org, tmp_pat
     assert [entry["id"] for entry in json.loads(first)["changes"]] == [org.deal]
 
     other = org.opportunity("Other")
-    assert cli.main(["plan", "--out", str(file), "--diff", str(file)]) == cli.GOOD
+    assert cli.main(["plan", "--out", str(file), "--diff", str(file)]) == cli.USAGE
+    assert "--force replaces it" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["plan", "--out", str(file), "--diff", str(file), "--force"]) == cli.GOOD
     assert "1 as before, 0 different, 1 new, 0 no longer" in capsys.readouterr().out
     assert {entry["id"] for entry in json.loads(file.read_text())["changes"]} == {org.deal, other}
 
     second = file.read_text()
     command.dataverse_wire.fault = _broken
-    assert cli.main(["plan", "--out", str(file)]) == cli.PROBLEMS
+    assert cli.main(["plan", "--out", str(file), "--force"]) == cli.PROBLEMS
     assert file.read_text() == second
     assert list(tmp_path.iterdir()) == [file]
 
