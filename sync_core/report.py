@@ -12,7 +12,7 @@ from typing import Any
 from sync_core.flows.explain import reason_in_words
 from sync_core.flows.failures import KINDS, Failure
 from sync_core.flows.validate import Check, Light
-from sync_core.model import State
+from sync_core.model import LEFT_OUT, State
 
 WIDTH = 80
 
@@ -176,10 +176,11 @@ def outlook(found: dict[str, Any]) -> str:
     if "sync refuses to start" in found:
         lines += _wrapped(f"sync refuses to start: {found['sync refuses to start']}.")
     lines += ["sync would do this now; nothing was written:", *_part(found)]
-    if "only after `backfill`" in found:
-        lines += ["", "Besides, only after `backfill`:", *_part(found["only after `backfill`"])]
+    for when in ("once what waits is due", "only after `backfill`"):
+        if when in found:
+            lines += ["", f"Besides, {when}:", *_part(found[when])]
     for state, reasons in found.get("stays as it is", {}).items():
-        lines += ["", f"Already {state}, and not looked at:", *_reasons(reasons)]
+        lines += ["", f"Already {state}:", *_reasons(reasons)]
     if "neither shown nor reported deleted" in found:
         lines += ["", *_wrapped(f"{found['neither shown nor reported deleted']:,} not shown, nor reported deleted")]
     if "messages on the queue" in found:
@@ -189,9 +190,11 @@ def outlook(found: dict[str, Any]) -> str:
         lines += ["", "Left alone:"]
         for name, why in found["left alone"].items():
             lines += _wrapped(f"{name}: {why}", "  ")
-    if found["first differences"]:
-        lines += ["", f"The first {len(found['first differences'])}:"]
-        for entry in found["first differences"]:
+    entries = found["first differences"]
+    for kind in dict.fromkeys(entry["object"] for entry in entries):
+        of_kind = [entry for entry in entries if entry["object"] == kind]
+        lines += ["", f"The first differences, {kind}:"]
+        for entry in of_kind:
             lines += _entry(entry)
     if "compared with the earlier plan" in found:
         lines += ["", "Compared with the earlier plan:", *_compared(found["compared with the earlier plan"])]
@@ -208,7 +211,7 @@ def _part(found: dict[str, Any]) -> list[str]:
     text += f"at least {counted(calls['minutes at least'], 'minute')} of our share"
     days = f", over {counted(calls['days at least'], 'day')} of it" if calls["days at least"] > 1 else ""
     lines += _wrapped(text + days, "  ")
-    for state, word in (("parked", "Parked"), ("waiting", "Waiting"), ("held", "Held")):
+    for state, word in (("parked", "Parked"), ("waiting", "Waiting"), ("held", "Held"), (LEFT_OUT, "Left out")):
         if found[state]:
             lines += [f"  {word}:", *_reasons(found[state])]
     if found["removals"]:
@@ -224,7 +227,7 @@ def _reasons(reasons: dict[str, int]) -> list[str]:
 
 
 def _entry(entry: dict[str, Any]) -> list[str]:
-    lines = [f"  {entry['id']}: {entry['does']}"]
+    lines = _wrapped(f"{entry['id']}: {entry['does']}", "  ")
     for name, (present, value) in entry["fields"].items():
         was = "" if entry["does"] == "create" else f"{textwrap.shorten(_plain(present), 24, placeholder=' …')} → "
         lines.append(_short(f"    {name}: {was}"[: WIDTH - 20], value))
@@ -240,9 +243,9 @@ def _compared(found: dict[str, Any]) -> list[str]:
     counts = ", ".join(f"{found[each]:,} {each}" for each in ("as before", "different", "new", "no longer"))
     lines = [f"  {counts}"]
     for entry in found["the first"]:
-        lines.append(f"  {entry['id']}:")
+        lines += _wrapped(f"{entry['object']} {entry['id']}:", "  ")
         for name, change in entry.items():
-            if name != "id":
+            if name not in ("object", "id"):
                 told = " → ".join(map(_plain, change)) if isinstance(change, list) else change
                 lines.append(_short(f"    {name}: ", told))
     return lines

@@ -126,12 +126,17 @@ def address(value: object, *, email: bool = True) -> str | Exclusion:
 # --- what is remembered ---------------------------------------------------------------------------------------
 
 
-def _fingerprint(world: World, contacts: Mapping[str, Row], contact: str) -> str:
+def _fingerprint(world: World, contacts: Mapping[str, Row], contact: str, *, missing: bool) -> str:
     """8 bytes that change with what the look-up depends on: the values, the Marketo subscription, and, where people
-    are linked to companies, the contact's account. The address itself is never stored.
+    are linked to companies, the contact's account; of the *missing* also what is done about them. The address itself
+    is never stored.
     """
     config = world.config.people
-    parts = [config.several, *(f"{rule.marketo} {_value(rule, contacts[contact])}" for rule in config.match)]
+    parts = [
+        config.several,
+        config.when_missing if missing else "",
+        *(f"{rule.marketo} {_value(rule, contacts[contact])}" for rule in config.match),
+    ]
     if config.link_company != "never":
         parts.append(account_of(contacts, contact) or "")
     raw = hashlib.blake2b("\n".join(parts).encode(), digest_size=8, key=world.subscription.encode()[:64]).digest()
@@ -147,7 +152,7 @@ def _remembered(
     missing_since = (now - missing_for).isoformat()
     found: dict[str, Found] = {}
     for contact, entry in world.people.read(ids).items():
-        if entry["key"] != _fingerprint(world, contacts, contact):
+        if entry["key"] != _fingerprint(world, contacts, contact, missing=not entry["lead"]):
             continue
         if entry["lead"] and entry["at"] > oldest:
             found[contact] = int(entry["lead"])
@@ -160,7 +165,7 @@ def remember(world: World, contacts: Mapping[str, Row], found: Mapping[str, Foun
     at = world.clock.now().isoformat()
     world.people.write(
         {
-            contact: {"lead": lead, "key": _fingerprint(world, contacts, contact), "at": at}
+            contact: {"lead": lead, "key": _fingerprint(world, contacts, contact, missing=not lead), "at": at}
             for contact, each in found.items()
             if isinstance(lead := 0 if each is Exclusion.UNKNOWN_PERSON else each, int)
         }

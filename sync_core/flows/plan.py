@@ -1,8 +1,9 @@
 """What would `sync` do now? The real detect and the real deliveries, in a world that writes nothing.
 
-Three parts: what `sync` would do now; then, as nobody promises that a change is noticed by its link alone (a mapping
-that waits for `backfill`, a filter that time has moved), every other opportunity, counted apart; and what it would
-leave alone. Counts add up, the first differences are kept, everything else is written out as it is met.
+In parts, counted apart: what `sync` would do now; what comes once that which waits is due; and, as nobody promises
+that a change is noticed by its link alone (a mapping that waits for `backfill`, a filter that time has moved), what a
+look at every other opportunity would bring. Counts add up, the first differences are kept, everything else is written
+out as it is met.
 """
 
 from __future__ import annotations
@@ -19,34 +20,45 @@ from sync_core.flows.cases import Outcome
 from sync_core.flows.detect import OPPORTUNITY, detect
 from sync_core.flows.guard import PAUSE, check_pair
 from sync_core.flows.observe import chunks, suspended
-from sync_core.flows.reconcile import reconcile
-from sync_core.flows.rehearsal import KEYS, REHEARSED, LedgerOver, Rehearsal, rehearse, same
-from sync_core.flows.roles import OPPORTUNITY_ID
+from sync_core.flows.reconcile import DUE, reconcile
+from sync_core.flows.references import COMPANY_ID
+from sync_core.flows.rehearsal import KEYS, REHEARSED, LedgerOver, Rehearsal, Sent, rehearse, same
 from sync_core.flows.world import World
 from sync_core.messages import FULL, split
-from sync_core.model import Lane, LedgerRow, MarketoObject, Role, State, Work
+from sync_core.model import LEFT_OUT, Answer, Lane, LedgerRow, MarketoObject, Role, State, Work
 from sync_core.rules.planning import plan_roles
 
 TIME_BOX_S = 60.0
 PATIENCE = 5  # troubles of the services that one plan bears
 LONGEST_WAIT_S = 60.0
 WHOLE = timedelta(days=1)  # no lease ends here
-FORMAT = 1
+FORMAT = 2
 OBJECTS = {
     MarketoObject.OPPORTUNITY: "opportunities",
     MarketoObject.COMPANY: "companies",
     MarketoObject.SALES_PERSON: "sales persons",
 }
+ONE = {
+    MarketoObject.OPPORTUNITY: "opportunity",
+    MarketoObject.COMPANY: "company",
+    MarketoObject.SALES_PERSON: "sales person",
+}
+PERSON = "person"
 OUT_OF_STEP = (State.WAITING, State.PARKED, State.HELD)
+STANDINGS = (*map(str, OUT_OF_STEP), LEFT_OUT)
 
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one part; `reasons` by state, `removals` all of them."""
+    """Counts of one part; `reasons` of what is not in step or left out, `removals` all of them."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    reasons: dict[str, Counter[str]] = field(default_factory=lambda: {str(state): Counter() for state in OUT_OF_STEP})
+    reasons: dict[str, Counter[str]] = field(default_factory=lambda: {each: Counter() for each in STANDINGS})
     removals: list[str] = field(default_factory=list)
+
+    @property
+    def does_something(self) -> bool:
+        return bool(self.counts["write calls"]) or any(self.reasons[state].total() for state in OUT_OF_STEP)
 
     def in_words(self, shares: tuple[int, int], used: int) -> dict[str, Any]:
         counts = self.counts
@@ -76,13 +88,13 @@ class Tally:
         """For marketing: what trigger campaigns listen to."""
         counts = self.counts
         words = (
-            (counts["roles added"], "people Added to Opportunity"),
-            (counts["roles removed"], "people Removed from Opportunity"),
-            (counts["people told"], "people Opportunity Updated"),
-            (counts["people created"], "people Person Created"),
-            (counts["people moved"], "people moved to another company"),
+            (counts["roles added"], "Added to Opportunity"),
+            (counts["roles removed"], "Removed from Opportunity"),
+            (counts["people told"], "Opportunity Updated"),
+            (counts["people created"], "Person Created"),
+            (counts["people moved"], "moved to another company"),
         )
-        told = [f"{number} {text}" for number, text in words if number]
+        told = [f"{number} {'person' if number == 1 else 'people'} {text}" for number, text in words if number]
         waiting = sum(self.reasons[str(State.WAITING)].values())
         later = [f"and whatever the {waiting} that wait bring when they are tried again"] if waiting else []
         if not told:
@@ -126,15 +138,15 @@ class _Plan:
         self.limit = limit
         self.out = out or (lambda _: None)
         self.progress = progress
-        self.now, self.backfill = Tally(), Tally()
+        self.now, self.due, self.backfill = Tally(), Tally(), Tally()
         self.tally = self.now
         self.first: list[dict[str, Any]] = []
+        self.shown = Counter[str]()
         self.queued = sum(real.queue.lengths().get(lane, 0) for lane in Lane)
-        self.left_as_they_are: dict[str, Counter[str]] = {str(state): Counter() for state in OUT_OF_STEP}
+        self.left_as_they_are: dict[str, Counter[str]] = {each: Counter() for each in STANDINGS}
         self.invisible = 0
         self.troubles = 0
         self.entries = 0
-        self.companies: dict[int, str] = {}
         self.diff: Difference | None = None
 
     def run(self, only: Sequence[str], earlier: Iterable[str] | None) -> dict[str, Any]:
@@ -150,8 +162,6 @@ class _Plan:
                 self._deliver(work)
         else:
             self._as_sync_does()
-            # What is on the queue was noticed before, and can't be told apart from what was not.
-            self.tally = self.now if self.queued else self.backfill
             self._everything_else()
         summary = head | self._summary(first_load, left_alone)
         self.out(f'\n], "summary": {json.dumps(summary, ensure_ascii=False)}}}\n')
@@ -165,14 +175,19 @@ class _Plan:
         if first_load and left_alone:
             found["sync refuses to start"] = "a first load needs every mapped field; `left alone` says what is missing"
         found |= self.now.in_words(shares, used)
-        if any(self.backfill.counts[each] for each in ("write calls", *OUT_OF_STEP)):
-            found["only after `backfill`"] = self.backfill.in_words(shares, used)
+        later = {"once what waits is due": self.due, "only after `backfill`": self.backfill}
+        found |= {when: tally.in_words(shares, used) for when, tally in later.items() if tally.does_something}
         unchanged = {state: dict(reasons.most_common()) for state, reasons in self.left_as_they_are.items() if reasons}
         found |= {"stays as it is": unchanged} if unchanged else {}
         found |= {"neither shown nor reported deleted": self.invisible} if self.invisible else {}
         found |= {"messages on the queue": self.queued} if self.queued else {}
         found |= {"left alone": dict(left_alone), "first differences": self.first}
         return found | ({"compared with the earlier plan": self.diff.in_words(self.limit)} if self.diff else {})
+
+    @property
+    def rest(self) -> Tally:
+        """What is on the queue was noticed before, and can't be told apart from what was not."""
+        return self.now if self.queued else self.backfill
 
     # --- the path of `sync` -----------------------------------------------------------------------------------
 
@@ -188,9 +203,10 @@ class _Plan:
             self._deliver(work)
 
     def _everything_else(self) -> None:
-        """Only what is in step, or unknown: the rest waits for its time, for a change or for a person."""
+        """What is in step, or unknown; and what waits, as if it were due. The rest stays until somebody mends it."""
         for ids in chunks((key for page in self.world.source.ids(OPPORTUNITY) for key in page), FULL):
-            self._deliver_those_in_step(self.rehearsal.opportunities.untouched(ids))
+            self._deliver_the_others(self.rehearsal.opportunities.untouched(ids))
+        self.tally = self.rest
         for page in self.real.opportunities.ids():
             rows = self.real.opportunities.rows(self.rehearsal.opportunities.untouched(page))
             self.invisible += sum(row.state is State.IN_STEP for row in rows.values())
@@ -208,15 +224,20 @@ class _Plan:
             if found := tuple(key for key, row in rows.items() if row.state is State.IN_STEP):
                 yield found
 
-    def _deliver_those_in_step(self, ids: Sequence[str]) -> None:
+    def _deliver_the_others(self, ids: Sequence[str]) -> None:
         rows = self.rehearsal.opportunities.rows(ids)
-        wanted = []
+        waiting, wanted = [], []
         for key in ids:
             row = rows.get(key, LedgerRow(key))
             if row.state in OUT_OF_STEP:
                 self.left_as_they_are[row.state][row.reason] += 1
+                waiting += [key] if row.state is State.WAITING else []
             else:
                 wanted.append(key)
+        self.tally = self.due
+        for work in split(Work(tuple(waiting), why=DUE)):
+            self._deliver(work)
+        self.tally = self.rest
         for work in split(Work(tuple(wanted), why="plan")):
             self._deliver(work)
 
@@ -242,62 +263,75 @@ class _Plan:
     def _count(self) -> None:
         """Take everything that was recorded since the last time."""
         marketo, counts = self.rehearsal.marketo, self.tally.counts
-        rows, self.rehearsal.opportunities.taken = self.rehearsal.opportunities.taken, {}
-        self.rehearsal.companies.taken, self.rehearsal.sales_persons.taken = {}, {}
-        self.companies = {lead.id: lead.company for lead in marketo.matched}
-        changes = {key: _Change(before, after) for key, (before, after) in rows.items()}
+        changes = {change.key: change for change in self._changes()}
+        companies = {lead.id: lead.company for lead in marketo.matched}
         counts["read calls"] += len(marketo.reads)
         counts["write calls"] += len(marketo.sent)
         for sent in marketo.sent:
             for record, answer in zip(sent.records, sent.answers, strict=True):
-                self._record(sent.kind, record, answer.status, changes, deleted=sent.deleted)
-        for key, change in changes.items():
-            self._opportunity(key, change)
+                if sent.kind is MarketoObject.LEAD:
+                    self._person(record, answer, companies)
+                else:
+                    kind = MarketoObject.OPPORTUNITY if sent.kind is MarketoObject.ROLE else sent.kind
+                    change = changes.get((kind, str(record[KEYS[kind]])))
+                    self._record(sent, record, answer.status, change)
+        for change in changes.values():
+            self._state(change)
+            changed = self._roles(change) if change.kind is MarketoObject.OPPORTUNITY else []
+            self._tell(change.entry(changed))
         marketo.forget()
+        self.rehearsal.people.made.clear()
 
-    def _record(
-        self,
-        kind: MarketoObject,
-        record: Mapping[str, Any],
-        status: str,
-        changes: Mapping[str, _Change],
-        *,
-        deleted: bool,
-    ) -> None:
+    def _changes(self) -> Iterator[_Change]:
+        """The ledger rows that were written."""
+        config = self.world.config
+        for kind, ledger, prefix in (
+            (MarketoObject.OPPORTUNITY, self.rehearsal.opportunities, config.opportunity.key.prefix),
+            (MarketoObject.COMPANY, self.rehearsal.companies, config.company.key.prefix),
+            (MarketoObject.SALES_PERSON, self.rehearsal.sales_persons, ""),
+        ):
+            taken, ledger.taken = ledger.taken, {}
+            yield from (_Change(kind, prefix + key, before, after) for key, (before, after) in taken.items())
+
+    def _person(self, record: Mapping[str, Any], answer: Answer, companies: Mapping[int, str]) -> None:
+        """By the contacts of whoever is created, by the id of whoever is there: names and addresses stay out."""
+        lead = answer.id or 0
+        company = companies.get(lead, "")
+        does = "create" if answer.status == "created" else "move" if company else "link"
+        self.tally.counts[f"people {does.removesuffix('e')}ed"] += 1
+        fields = {COMPANY_ID: [company or None, record[COMPANY_ID]]} if record.get(COMPANY_ID) else {}
+        contacts = self.rehearsal.people.made[lead]
+        self._tell({"id": ", ".join(contacts) or str(lead), "object": PERSON, "does": does, "fields": fields})
+
+    def _record(self, sent: Sent, record: Mapping[str, Any], status: str, change: _Change | None) -> None:
         counts, marketo = self.tally.counts, self.rehearsal.marketo
-        change = changes.get(str(record.get(OPPORTUNITY_ID, ""))[marketo.prefix :])
-        if kind is MarketoObject.LEAD:
-            company = self.companies.get(record.get("id", 0), "")
-            counts[f"people {'created' if status == 'created' else 'moved' if company else 'linked'}"] += 1
-        elif kind is MarketoObject.ROLE:
+        if sent.kind is MarketoObject.ROLE:
             if change is not None and status != "skipped":
-                (change.removed if deleted else change.added if status == "created" else change.kept).append(record)
-        elif deleted:
+                (change.removed if sent.deleted else change.added if status == "created" else change.kept).append(
+                    record
+                )
+        elif sent.deleted:
             if change is not None and status == "deleted":
                 change.does = "remove"
         else:
-            name = KEYS[kind]
+            name = KEYS[sent.kind]
             values = {each: value for each, value in record.items() if each != name}
             present = marketo.present.get(str(record[name]), {})
             differing = {each: [present.get(each), v] for each, v in values.items() if not same(present.get(each), v)}
-            counts[f"{OBJECTS[kind]} {status}"] += 1
-            counts[f"{OBJECTS[kind]} repeated"] += status == "updated" and not differing
-            if kind is MarketoObject.OPPORTUNITY and change is not None:
+            counts[f"{OBJECTS[sent.kind]} {status}"] += 1
+            counts[f"{OBJECTS[sent.kind]} repeated"] += status == "updated" and not differing
+            if change is not None:
                 change.does = "create" if status == "created" else "update"
                 change.fields |= differing
 
-    def _opportunity(self, key: str, change: _Change) -> None:
-        counts, marketo = self.tally.counts, self.rehearsal.marketo
-        external = self.world.config.opportunity.key.external(key)
-        held = marketo.roles_of.get(external, change.before.roles)
-        if change.before.ticket == REHEARSED:  # a second look, as after the overlap query of a first load
-            self._state(change.before, -1)
-        else:
-            counts["looked at"] += 1
-        self._state(change.after, 1)
+    def _roles(self, change: _Change) -> list[Mapping[str, Any]]:
+        """Count what becomes of an opportunity and its roles; the roles that change."""
+        counts = self.tally.counts
+        held = self.rehearsal.marketo.roles_of.get(change.external, change.before.roles)
+        counts["looked at"] += change.before.ticket != REHEARSED
         if change.does == "remove":
             counts["opportunities removed"] += 1
-            self.tally.removals.append(key)
+            self.tally.removals.append(change.before.id)
         if change.does == "update" and change.fields:
             counts["people told"] += len({role.lead for role in held})
         changed = [record for record in change.kept if _differs(record, held)]
@@ -306,25 +340,41 @@ class _Plan:
         counts["roles repeated"] += len(change.kept) - len(changed)
         counts["roles removed"] += len(change.removed)
         counts["roles replaced"] += len(change.removed) - change.lost()
-        entry = change.entry(key, changed)
-        if entry:
-            self.out((",\n" if self.entries else "") + json.dumps(entry, ensure_ascii=False))
-            self.entries += 1
-            if len(self.first) < self.limit:
-                self.first.append(entry)
-            if self.diff:
-                self.diff.add(entry)
+        return changed
 
-    def _state(self, row: LedgerRow, number: int) -> None:
-        if row.state in OUT_OF_STEP:
-            self.tally.counts[row.state] += number
-            self.tally.reasons[row.state][row.reason] += number
+    def _tell(self, entry: dict[str, Any]) -> None:
+        """Write it out; the first of each kind are kept, and all of them compared with the earlier plan."""
+        if not entry:
+            return
+        self.out((",\n" if self.entries else "") + json.dumps(entry, ensure_ascii=False))
+        self.entries += 1
+        self.shown[entry["object"]] += 1
+        if self.shown[entry["object"]] <= self.limit:
+            self.first.append(entry)
+        if self.diff:
+            self.diff.add(entry)
+
+    def _state(self, change: _Change) -> None:
+        """Where the row stands then; what stays left out, or waits on when it is due, stays as it is."""
+        reasons = self.tally.reasons
+        before = change.stands(change.before)
+        again = change.before.ticket == REHEARSED  # a second look, as after the overlap query of a first load
+        if again and before:
+            reasons[before[0]][before[1]] -= 1
+        if after := change.stands(change.after):
+            stays = after == before and not again
+            if not stays or (after[0] != LEFT_OUT and self.tally is not self.due):
+                reasons[after[0]][after[1]] += 1
+            elif after[0] == LEFT_OUT:
+                self.left_as_they_are[LEFT_OUT][after[1]] += 1
 
 
 @dataclass(slots=True)
 class _Change:
-    """What one delivery would do about one opportunity: its ledger row before and after, and what was sent for it."""
+    """What one delivery would do about one record: its ledger row before and after, and what was sent for it."""
 
+    kind: MarketoObject
+    external: str
     before: LedgerRow
     after: LedgerRow
     does: str = ""
@@ -332,6 +382,17 @@ class _Change:
     added: list[Mapping[str, Any]] = field(default_factory=list)
     kept: list[Mapping[str, Any]] = field(default_factory=list)
     removed: list[Mapping[str, Any]] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[MarketoObject, str]:
+        return self.kind, self.external
+
+    def stands(self, row: LedgerRow) -> tuple[str, str] | None:
+        """State and reason of a row that is left out or not in step."""
+        if row.state not in OUT_OF_STEP and not row.left_out:
+            return None
+        reason = row.reason if self.kind is MarketoObject.OPPORTUNITY else f"{ONE[self.kind]}: {row.reason}"
+        return LEFT_OUT if row.left_out else str(row.state), reason
 
     def lost(self) -> int:
         """How many of the removed roles nothing replaces, by the rule that the removal guard counts with."""
@@ -342,8 +403,8 @@ class _Change:
         losses = plan_roles(wanted, tuple(held.values()), force=False, ours={role.key for role in gone}).losses
         return len(losses)
 
-    def entry(self, key: str, changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Nothing for an opportunity that stays as it is; people by their ids, new ones by none."""
+    def entry(self, changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Nothing for a record that stays as it is; people by their ids, new ones by none."""
         roles = {"added": self.added, "changed": changed, "removed": self.removed}
         told = {what: sorted(map(_told, records)) for what, records in roles.items() if records}
         moved = (self.after.state, self.after.reason) != (self.before.state, self.before.reason)
@@ -351,7 +412,8 @@ class _Change:
         if not (self.does or told or out_of_step):
             return {}
         found: dict[str, Any] = {
-            "id": key,
+            "id": self.before.id,
+            "object": ONE[self.kind],
             "does": self.does or ("roles" if told else "nothing"),
             "fields": self.fields,
         }
@@ -386,23 +448,26 @@ class Difference:
         if f'"plan": {FORMAT}' not in next(found, ""):
             raise ConfigurationError("--diff: the file is no plan that `plan --out` wrote")
         for batch in chunks(_entries(found), 1000):
-            self._kept.write("earlier", {entry["id"]: json.dumps(entry) for entry in batch})
+            self._kept.write("earlier", {_name(entry): json.dumps(entry) for entry in batch})
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        known = self._kept.read("earlier", [entry["id"]]).get(entry["id"])
-        self._kept.delete("earlier", [entry["id"]])
+        name = _name(entry)
+        known = self._kept.read("earlier", [name]).get(name)
+        self._kept.delete("earlier", [name])
         before = json.loads(known) if known else {}
         if _essence(before) == _essence(entry):
             self._counts["as before"] += 1
             return
         self._counts["different" if before else "new"] += 1
-        self._first.append({"id": entry["id"], "before": _essence(before), "now": _essence(entry)})
+        who = {"object": entry["object"], "id": entry["id"]}
+        self._first.append(who | {"before": _essence(before), "now": _essence(entry)})
         del self._first[100:]
 
     def in_words(self, limit: int) -> dict[str, Any]:
         gone = self._kept.count("earlier")
         first = [_only_different(each) for each in self._first[:limit]]
-        first += [{"id": json.loads(text)["id"], "now": "nothing"} for text in self._kept.first("earlier", limit)]
+        gone_first = map(json.loads, self._kept.first("earlier", limit))
+        first += [{"object": each["object"], "id": each["id"], "now": "nothing"} for each in gone_first]
         counts = {each: self._counts[each] for each in ("as before", "different", "new")}
         return counts | {"no longer": gone, "the first": first[:limit]}
 
@@ -414,15 +479,19 @@ def _entries(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             yield json.loads(line.rstrip().removesuffix(","))
 
 
+def _name(entry: Mapping[str, Any]) -> str:
+    return f"{entry['object']} {entry['id']}"
+
+
 def _essence(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What would stand in Marketo: not what stands there now, which moves by itself."""
     fields = {name: value for name, (_, value) in entry.get("fields", {}).items()}
     roles = {f"roles {what}": "; ".join(each) for what, each in entry.get("roles", {}).items()}
-    rest = {name: value for name, value in entry.items() if name not in ("id", "fields", "roles")}
+    rest = {name: value for name, value in entry.items() if name not in ("id", "object", "fields", "roles")}
     return {**rest, **roles, **fields}
 
 
 def _only_different(each: Mapping[str, Any]) -> dict[str, Any]:
     before, now = each["before"], each["now"]
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    return {"id": each["id"]} | {name: [before.get(name), now.get(name)] for name in names}
+    return {"object": each["object"], "id": each["id"]} | {name: [before.get(name), now.get(name)] for name in names}

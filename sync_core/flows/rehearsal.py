@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -174,6 +174,20 @@ class LookupOver:
 
     def delete(self, ids: Collection[str]) -> None:
         self._kept.write(self._place, dict.fromkeys(ids, ""))
+
+
+class PeopleOver(LookupOver):
+    """`made`: the contacts of people who would have been created, by their ids below zero, until they are taken."""
+
+    def __init__(self, base: Lookup, kept: Kept, place: str) -> None:
+        super().__init__(base, kept, place)
+        self.made: defaultdict[int, dict[str, None]] = defaultdict(dict)
+
+    def write(self, values: Mapping[str, Mapping[str, Any]]) -> None:
+        super().write(values)
+        for contact, entry in values.items():
+            if entry["lead"] < 0:
+                self.made[entry["lead"]][contact] = None
 
 
 class HistoryOver:
@@ -421,6 +435,7 @@ class Rehearsal:
     opportunities: LedgerOver
     companies: LedgerOver
     sales_persons: LedgerOver
+    people: PeopleOver
     queue: QueueApart
     kept: Kept
 
@@ -431,7 +446,7 @@ def rehearse(world: World) -> Rehearsal:
         LedgerOver(ledger, kept, place) for place, ledger in world.ledgers.items()
     )
     marketo = Foretold(world.target, opportunities, kept, len(world.config.opportunity.key.prefix))
-    queue = QueueApart()
+    people, queue = PeopleOver(world.people, kept, "people"), QueueApart()
     over = replace(
         world,
         target=marketo,
@@ -439,10 +454,10 @@ def rehearse(world: World) -> Rehearsal:
         companies=companies,
         sales_persons=sales_persons,
         connections=LookupOver(world.connections, kept, "connections"),
-        people=LookupOver(world.people, kept, "people"),
+        people=people,
         tombstones=LookupOver(world.tombstones, kept, "tombstones"),
         documents=DocumentsOver(world.documents),
         history=HistoryOver(world.history) if world.history is not None else None,
         queue=queue,
     )
-    return Rehearsal(over, marketo, opportunities, companies, sales_persons, queue, kept)
+    return Rehearsal(over, marketo, opportunities, companies, sales_persons, people, queue, kept)

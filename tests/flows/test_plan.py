@@ -26,7 +26,7 @@ from sync_core.flows.rehearsal import Kept, LedgerOver, QueueApart
 from sync_core.mapping import parse
 from sync_core.model import Lane, LedgerRow, MarketoObject, Role, State, Work
 from tests.fakes import FakeLedger
-from tests.flows.org import Org
+from tests.flows.org import Org, lookup
 from tests.stage import CONFIG, Stage
 from tools.emulators.dataverse.errors import DataverseError
 from tools.emulators.marketo.activities import ADDED, NEW_PERSON, REMOVED, UPDATED
@@ -89,18 +89,24 @@ def said(found: Mapping[str, Any]) -> dict[str, int]:
 
 def logged(stage: Stage, since: int) -> dict[str, int]:
     words = {
-        ADDED: "people Added to Opportunity",
-        REMOVED: "people Removed from Opportunity",
-        UPDATED: "people Opportunity Updated",
-        NEW_PERSON: "people Person Created",
+        ADDED: "Added to Opportunity",
+        REMOVED: "Removed from Opportunity",
+        UPDATED: "Opportunity Updated",
+        NEW_PERSON: "Person Created",
     }
     kinds = Counter(words[each.type] for each in stage.marketo.database.activities.since(since) if each.type in words)
     return dict(kinds)
 
 
 def told(found: Mapping[str, Any]) -> dict[str, int]:
-    lines = [line.partition(" ") for line in found["Marketo will log"] if line[0].isdigit()]
+    """Each line says how many, `person` or `people`, and what Marketo calls it."""
+    lines = [line.split(" ", 2) for line in found["Marketo will log"] if line[0].isdigit()]
+    assert all((who == "person") is (number == "1") for number, who, _ in lines)
     return {text: int(number) for number, _, text in lines if "company" not in text}
+
+
+def differences(found: Mapping[str, Any], kind: str = "opportunity") -> list[dict[str, Any]]:
+    return [entry for entry in found["first differences"] if entry["object"] == kind]
 
 
 def positions(stage: Stage) -> tuple[int, int]:
@@ -119,7 +125,7 @@ def holds(stage: Stage) -> dict[str, Any]:
     run_once(stage)
     assert said(found) == journal(stage, calls)
     assert told(found) == logged(stage, activities)
-    states = {str(row.state) for row in stage.world.opportunities.content.values()}
+    states = {str(row.state) for ledger in stage.world.ledgers.values() for row in ledger.content.values()}
     assert {state for state in ("waiting", "parked", "held") if found[state]} <= states
     return found
 
@@ -216,9 +222,10 @@ def test_a_first_load_is_foretold_and_leaves_no_stamp(stage: Stage, org: Org) ->
     }
     assert found["companies"]["created"] == 1
     assert found["waiting"] == {"people: 1 not in Marketo": 1}
-    assert found["Marketo will log"][0] == "1 people Added to Opportunity"
-    assert found["first differences"][0]["fields"]["amount"] == [None, 1000.0]
-    assert found["first differences"][0]["roles"] == {"added": [f"Decision Maker: person {org.lead_ann}"]}
+    assert found["Marketo will log"][0] == "1 person Added to Opportunity"
+    (deal,) = differences(found)
+    assert deal["fields"]["amount"] == [None, 1000.0]
+    assert deal["roles"] == {"added": [f"Decision Maker: person {org.lead_ann}"]}
 
 
 def test_nothing_to_do_is_nothing(stage: Stage, org: Org) -> None:
@@ -239,10 +246,9 @@ def test_a_difference_shows_what_marketo_holds_and_what_it_will(stage: Stage, or
 
     found = holds(stage)
 
-    assert found["first differences"] == [
-        {"id": org.deal, "does": "update", "fields": {"name": ["Deal", "Bigger deal"], "amount": [1000.0, 2000.0]}}
-    ]
-    assert "1 people Opportunity Updated" in found["Marketo will log"]
+    fields = {"name": ["Deal", "Bigger deal"], "amount": [1000.0, 2000.0]}
+    assert found["first differences"] == [{"id": org.deal, "object": "opportunity", "does": "update", "fields": fields}]
+    assert "1 person Opportunity Updated" in found["Marketo will log"]
 
 
 def test_an_opportunity_that_marketo_has_already_is_an_update(stage: Stage, org: Org) -> None:
@@ -251,7 +257,7 @@ def test_an_opportunity_that_marketo_has_already_is_an_update(stage: Stage, org:
     found = holds(stage)
 
     assert (found["opportunities"]["created"], found["opportunities"]["updated"]) == (0, 1)
-    assert found["first differences"][0]["fields"]["name"] == ["Old", "Deal"]
+    assert differences(found)[0]["fields"]["name"] == ["Old", "Deal"]
 
 
 def test_a_replaced_role_is_told_apart_from_a_lost_one(stage: Stage, org: Org) -> None:
@@ -295,7 +301,7 @@ def test_what_will_be_parked_says_why(stage: Stage, org: Org) -> None:
     found = holds(stage)
 
     assert found["parked"] == {"probability: the value does not fit Marketo's type integer": 2}
-    assert bad in {entry["id"] for entry in found["first differences"]}
+    assert bad in {entry["id"] for entry in differences(found)}
 
 
 def test_rows_that_wait_for_a_person_are_counted_and_left(stage: Stage, org: Org) -> None:
@@ -306,6 +312,103 @@ def test_rows_that_wait_for_a_person_are_counted_and_left(stage: Stage, org: Org
 
     assert found["opportunities"]["looked at"] == 0
     assert found["stays as it is"] == {"waiting": {"people: 1 not in Marketo": 1}}
+    assert "once what waits is due" not in found
+
+
+def under(stage: Stage, changes: Mapping[str, str]) -> Stage:
+    """The same state under another mapping."""
+    text = CONFIG
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    stage.engine = stage.variant(config=parse(text))
+    stage.world = stage.engine.world
+    return stage
+
+
+def test_people_who_were_missing_a_moment_ago_are_created_at_once_when_that_is_wanted(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.contact("nobody@acme.invalid", org.acme))
+    run_once(stage)
+
+    found = holds(under(stage, CREATE))
+
+    assert found["people"]["created"] == 1
+
+
+def test_what_waits_is_foretold_for_when_it_is_due(stage: Stage, org: Org) -> None:
+    nobody = org.contact("nobody@acme.invalid", org.acme)
+    org.stakeholder(nobody)
+    run_once(stage)
+    under(stage, CREATE | {"fresh_max ": 'apply_mapping = "manual"\nfresh_max '})
+
+    found = holds(stage)
+    later = found["once what waits is due"]
+
+    assert (found["people"]["created"], later["people"]["created"]) == (0, 1)
+    assert later["Marketo will log"][:2] == ["1 person Added to Opportunity", "1 person Person Created"]
+    assert differences(found, "person") == [
+        {"id": nobody, "object": "person", "does": "create", "fields": {"externalCompanyId": [None, org.acme]}}
+    ]
+    stage.clock.sleep(12 * 3600)
+    run_once(stage)
+    assert len(stage.roles(org.deal)) == 1
+
+
+def test_what_the_filter_leaves_out_is_counted_by_rule(stage: Stage, org: Org) -> None:
+    for number in range(3):
+        stage.edit("lose", id=org.opportunity(f"Lost {number}"))
+    under(stage, {"[removals]": FILTER.format("keep")})
+
+    assert holds(stage)["left out"] == {"outside the filter: statecode": 3}
+
+    stage.edit("lose", id=org.deal)
+    again = holds(stage)
+    assert again["left out"] == {"outside the filter: statecode": 1}
+    assert again["stays as it is"] == {"left out": {"outside the filter: statecode": 3}}
+
+
+def test_companies_sales_persons_and_people_are_among_the_differences(stage: Stage, org: Org) -> None:
+    org.update("contact", org.cid, **lookup("parentcustomerid", org.acme, "account"))
+    new, other = org.contact("new@acme.invalid", org.acme), org.contact("NEW@acme.invalid", org.acme)
+    for contact in (org.cid, new, other):
+        org.stakeholder(contact)
+    stage.marketo.load({"companies": [{"externalCompanyId": "theirs", "company": "Theirs"}]})
+    stage.marketo.load({"leads": [{"email": "cid@bolt.invalid", "externalCompanyId": "theirs"}]})
+    under(stage, CREATE | {"salesperson = false": "salesperson = true"})
+
+    found = holds(stage)
+
+    (company,) = differences(found, "company")
+    assert (company["id"], company["does"], company["fields"]["company"]) == (org.acme, "create", [None, "Acme"])
+    assert [entry["does"] for entry in differences(found, "sales person")] == ["create"]
+    people = {
+        entry["id"]: (entry["does"], entry["fields"]["externalCompanyId"]) for entry in differences(found, "person")
+    }
+    assert people == {
+        ", ".join(sorted((new, other))): ("create", [None, org.acme]),
+        str(stage.marketo.rows("leads")[-2]["id"]): ("move", ["theirs", org.acme]),
+    }
+    assert "invalid" not in json.dumps(differences(found, "person"))
+
+
+def test_a_company_that_will_be_parked_says_why(stage: Stage, org: Org) -> None:
+    under(stage, {'website  = "websiteurl"': 'annualRevenue = "name"'})
+
+    found = holds(stage)
+
+    assert found["parked"] == {"company: annualRevenue: the value does not fit Marketo's type currency": 1}
+    assert [entry["parked"] for entry in differences(found, "company")] == [
+        "annualRevenue: the value does not fit Marketo's type currency"
+    ]
+
+
+def test_the_first_of_each_kind_are_shown(stage: Stage, org: Org) -> None:
+    for number in range(5):
+        org.opportunity(f"Deal {number}", account=org.account(f"Account {number}"))
+
+    found = plan(stage.world, limit=2)
+
+    assert [len(differences(found, kind)) for kind in ("opportunity", "company")] == [2, 2]
 
 
 def test_a_mapping_that_waits_for_backfill_is_told_apart(org: Org, stage: Stage) -> None:
@@ -318,7 +421,7 @@ def test_a_mapping_that_waits_for_backfill_is_told_apart(org: Org, stage: Stage)
 
     assert found["opportunities"]["updated"] == 0
     assert found["only after `backfill`"]["opportunities"]["updated"] == 1
-    assert found["first differences"][0]["fields"] == {"description": [None, "New"]}
+    assert differences(found)[0]["fields"] == {"description": [None, "New"]}
 
 
 def test_what_is_on_the_queue_is_foretold_too(stage: Stage, org: Org) -> None:
@@ -339,7 +442,7 @@ def test_only_looks_at_nothing_else(stage: Stage, org: Org) -> None:
     found = plan(stage.world, only=[other])
 
     assert found["opportunities"]["looked at"] == 1
-    assert [entry["id"] for entry in found["first differences"]] == [other]
+    assert [entry["id"] for entry in differences(found)] == [other]
 
 
 def test_another_pair_stops_it_as_it_stops_sync(stage: Stage, org: Org) -> None:
@@ -365,7 +468,7 @@ def test_the_plan_file_is_whole_json_and_a_later_plan_is_compared_with_it(stage:
     pieces: list[str] = []
     plan(stage.world, limit=0, out=pieces.append)
     file = "".join(pieces)
-    assert {entry["id"] for entry in json.loads(file)["changes"]} == {org.deal, same, gone}
+    assert {entry["id"] for entry in json.loads(file)["changes"]} == {org.acme, org.deal, same, gone}
     assert json.loads(file)["summary"]["first differences"] == []
 
     org.delete("opportunity", gone)
@@ -374,9 +477,9 @@ def test_the_plan_file_is_whole_json_and_a_later_plan_is_compared_with_it(stage:
     compared = plan(stage.world, earlier=file.splitlines(keepends=True))["compared with the earlier plan"]
 
     counts = {name: compared[name] for name in ("as before", "different", "new", "no longer")}
-    assert counts == {"as before": 1, "different": 1, "new": 1, "no longer": 1}
+    assert counts == {"as before": 2, "different": 1, "new": 1, "no longer": 1}
     by_id = {entry["id"]: entry for entry in compared["the first"]}
-    assert by_id[org.deal] == {"id": org.deal, "name": ["Deal", "Renamed"]}
+    assert by_id[org.deal] == {"object": "opportunity", "id": org.deal, "name": ["Deal", "Renamed"]}
     assert by_id[gone]["now"] == "nothing"
     assert by_id[new]["does"] == [None, "create"]
 
@@ -466,7 +569,8 @@ def test_the_command_tells_it_in_80_columns(command: Stage, org: Org, capsys: An
     assert max(map(len, told)) <= 80
     assert "  opportunities: 1 created, 1 looked at" in told
     assert "    1: people: 1 not in Marketo" in told
-    assert "    1 people Added to Opportunity" in told
+    assert "    1 person Added to Opportunity" in told
+    assert {"The first differences, company:", "The first differences, opportunity:"} <= set(told)
     assert f"    role added: Decision Maker: person {org.lead_ann}" in told
 
 
@@ -483,14 +587,14 @@ def test_files_are_written_whole_or_not_at_all(command: Stage, org: Org, tmp_pat
     file = tmp_path / "plan.json"
     assert cli.main(["plan", "--out", str(file)]) == cli.GOOD
     first = file.read_text()
-    assert [entry["id"] for entry in json.loads(first)["changes"]] == [org.deal]
+    assert [entry["id"] for entry in json.loads(first)["changes"]] == [org.deal, org.acme]
 
     other = org.opportunity("Other")
     assert cli.main(["plan", "--out", str(file), "--diff", str(file)]) == cli.USAGE
     assert "--force replaces it" in " ".join(capsys.readouterr().err.split())
     assert cli.main(["plan", "--out", str(file), "--diff", str(file), "--force"]) == cli.GOOD
-    assert "1 as before, 0 different, 1 new, 0 no longer" in capsys.readouterr().out
-    assert {entry["id"] for entry in json.loads(file.read_text())["changes"]} == {org.deal, other}
+    assert "2 as before, 0 different, 1 new, 0 no longer" in capsys.readouterr().out
+    assert {entry["id"] for entry in json.loads(file.read_text())["changes"]} == {org.acme, org.deal, other}
 
     second = file.read_text()
     command.dataverse_wire.fault = _broken
@@ -576,7 +680,7 @@ def test_what_is_not_trusted_is_posted_again_and_only_a_difference_is_logged(sta
 
     assert found["opportunities"]["of these without a difference"] == 1
     assert found["roles"]["repeated"] == 1
-    assert found["Marketo will log"][0] == "1 people Added to Opportunity"
+    assert found["Marketo will log"][0] == "1 person Added to Opportunity"
 
 
 def test_a_role_that_marketo_lost_is_added_whatever_the_ledger_says(stage: Stage, org: Org) -> None:
