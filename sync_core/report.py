@@ -11,6 +11,7 @@ from typing import Any
 
 from sync_core.flows.explain import reason_in_words
 from sync_core.flows.failures import KINDS, Failure
+from sync_core.flows.plan import PERSON
 from sync_core.flows.validate import Check, Light
 from sync_core.model import LEFT_OUT, State
 
@@ -40,7 +41,7 @@ def _lines(value: Any, indent: str = "") -> list[str]:
 def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None or isinstance(value, dict | list) else str(value)
+    return "-" if value in (None, "") or isinstance(value, dict | list) else str(value)
 
 
 def complain(text: str) -> None:
@@ -227,7 +228,10 @@ def _reasons(reasons: dict[str, int]) -> list[str]:
 
 
 def _entry(entry: dict[str, Any]) -> list[str]:
-    lines = _wrapped(f"{entry['id']}: {entry['does']}", "  ")
+    which = (
+        {"create": "contact ", "link": "person ", "move": "person "}[entry["does"]] if entry["object"] == PERSON else ""
+    )
+    lines = _wrapped(f"{which}{entry['id']}: {entry['does']}", "  ")
     for name, (present, value) in entry["fields"].items():
         was = "" if entry["does"] == "create" else f"{textwrap.shorten(_plain(present), 24, placeholder=' …')} → "
         lines.append(_short(f"    {name}: {was}"[: WIDTH - 20], value))
