@@ -727,9 +727,12 @@ def _attribute_type(item: Mapping[str, Any]) -> str:
 
 
 def _described(item: Mapping[str, Any]) -> DataverseColumn:
-    title = (item.get("DisplayName") or {}).get("UserLocalizedLabel") or {}
-    custom = bool(item.get("IsCustomAttribute"))
-    return DataverseColumn(item["LogicalName"], _attribute_type(item), str(title.get("Label") or ""), custom)
+    name = item.get("DisplayName") or {}
+    labels = (name.get("UserLocalizedLabel"), *(name.get("LocalizedLabels") or ()))
+    titles = dict.fromkeys(str(label["Label"]) for label in labels if label and label.get("Label"))
+    return DataverseColumn(
+        item["LogicalName"], _attribute_type(item), tuple(titles), custom=bool(item.get("IsCustomAttribute"))
+    )
 
 
 def _options(attribute: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -188,7 +188,7 @@ def test_columns_are_known_by_their_display_names_and_companions_are_left_out(
     def described(table: Any, column: Any, *, expand: bool) -> dict[str, Any]:
         item = plain(table, column, expand=expand)
         if column.name == "stepname":
-            item["DisplayName"] = metadata.label({1033: "Next Step"})
+            item["DisplayName"] = metadata.label({1031: "Nächster Schritt", 1033: "Next Step"})
         return item | ({"AttributeOf": "new_owner"} if column.name == "new_ownername" else {})
 
     monkeypatch.setattr(metadata, "attribute", described)
