@@ -74,11 +74,11 @@ class ChangePage:
 
 @dataclass(frozen=True, slots=True)
 class DataverseColumn:
-    """One column as the metadata describe it: AttributeType, display name, whether somebody added it."""
+    """One column as the metadata describe it; `titles` are its display names in all languages, our user's own first."""
 
     name: str
     type: str
-    title: str
+    titles: Sequence[str]
     custom: bool
 
 

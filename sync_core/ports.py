@@ -96,6 +96,9 @@ class Dataverse(Protocol):
     def newest_versions(self) -> Mapping[str, int]:
         """`versionnumber` of the opportunities written last, about twenty, by id."""
 
+    def newest(self, table: str, columns: Collection[str]) -> Sequence[Row]:
+        """The rows of *table* written last, about twenty, with *columns* (`$select` names)."""
+
     def changes(self, table: str, link: str | None) -> ChangePage:
         """One page of the tracked read of *table*: from the start (None) or from a next or delta link.
 
@@ -139,6 +142,9 @@ class Dataverse(Protocol):
 
     def columns(self, table: str) -> Mapping[str, str]:
         """AttributeType by logical name of every column of *table*; raises ConfigurationError for an unknown table."""
+
+    def secured(self, table: str) -> Collection[str]:
+        """The columns of *table* with column security; whom no profile lets read one gets it as null."""
 
     def described(self, table: str) -> Mapping[str, DataverseColumn]:
         """Every column of *table* that holds a value of its own, by logical name."""

@@ -37,7 +37,7 @@ MERGE_DEPTH = 10
 """Merges in a row that are followed."""
 
 WITNESSES = 20
-"""Opportunities whose version tells whether the org was set back to a backup."""
+"""Rows written last that testify: by their versions to a backup, by their values to our rights."""
 
 MAX_PAGES = 10_000
 """More pages than this is a paging that does not end (dataverse.md §4)."""
@@ -54,6 +54,13 @@ class Table(NamedTuple):
     path: str
     key: str
     tracked: tuple[str, ...] = ("versionnumber", "modifiedon")
+
+
+class Columns(NamedTuple):
+    """Of one table: AttributeType by logical name, and those with column security."""
+
+    types: Mapping[str, str]
+    secured: frozenset[str]
 
 
 _ENDS = ("_record1id_value", "_record2id_value", "record1objecttypecode", "record2objecttypecode")
@@ -262,7 +269,7 @@ class DataverseClient:
         self._transport = Transport("Dataverse", clock, random=random)
         self._tokens = token_source(settings)
         self._token_lock = threading.Lock()
-        self._columns: Memo[Mapping[str, str]] = Memo(clock, 3_600)
+        self._columns: Memo[Columns] = Memo(clock, 3_600)
         self._targets: Memo[Sequence[str]] = Memo(clock, 3_600)
         self._rates: Memo[Mapping[str, Rate]] = Memo(clock, 3_600)
         self._tables: Memo[Table] = Memo(clock, 86_400)
@@ -289,10 +296,13 @@ class DataverseClient:
         return int(self._get(url, table="organization")["value"][0]["expirechangetrackingindays"])
 
     def newest_versions(self) -> Mapping[str, int]:
-        """By a small page, since `$top` is ignored where a page size is asked for (dataverse.md §4)."""
-        url = self._url("opportunity", "versionnumber", orderby="versionnumber desc")
-        rows = self._get(url, table="opportunity", page_size=WITNESSES)["value"]
+        rows = self.newest("opportunity", ("versionnumber",))
         return {str(row["opportunityid"]).lower(): int(row["versionnumber"]) for row in rows}
+
+    def newest(self, table: str, columns: Collection[str]) -> Sequence[Row]:
+        """By a small page, since `$top` is ignored where a page size is asked for (dataverse.md §4)."""
+        url = self._url(table, *columns, orderby="versionnumber desc")
+        return [_plain(row) for row in self._get(url, table=table, page_size=WITNESSES)["value"]]
 
     def changes(self, table: str, link: str | None) -> ChangePage:
         found = TABLES[table]
@@ -317,7 +327,7 @@ class DataverseClient:
         return self._id_pages(table)
 
     def opportunities_named(self, text: str, limit: int) -> Mapping[str, str]:
-        """By a small page, as for `newest_versions`; a quote inside of OData's text is written twice."""
+        """By a small page, as for `newest`; a quote inside of OData's text is written twice."""
         condition = "contains(name,'{}')".format(text.replace("'", "''"))
         url = self._url("opportunity", "name", filter=condition, orderby="name")
         rows = self._get(url, table="opportunity", page_size=limit)["value"]
@@ -399,8 +409,11 @@ class DataverseClient:
         return self._labels.get((table, column, language), lambda: self._read_labels(table, column, language))
 
     def columns(self, table: str) -> Mapping[str, str]:
-        """AttributeType by logical name, asked once an hour; `MultiSelectPicklist` where Dataverse says `Virtual`."""
-        return self._columns.get(table, lambda: self._read_columns(table))
+        """`MultiSelectPicklist` where Dataverse says `Virtual`."""
+        return self._columns_of(table).types
+
+    def secured(self, table: str) -> Collection[str]:
+        return self._columns_of(table).secured
 
     # --- reads ------------------------------------------------------------------------------------------------
 
@@ -490,11 +503,16 @@ class DataverseClient:
         body = self._get(f"{self._api}{path}", table=name, need="EntitySetName")
         return Table(str(body["EntitySetName"]), str(body["PrimaryIdAttribute"]))
 
-    def _read_columns(self, table: str) -> Mapping[str, str]:
+    def _columns_of(self, table: str) -> Columns:
+        """Asked once an hour."""
+        return self._columns.get(table, lambda: self._read_columns(table))
+
+    def _read_columns(self, table: str) -> Columns:
         path = f"EntityDefinitions(LogicalName='{table}')/Attributes"
-        select = "LogicalName,AttributeType,AttributeTypeName"
-        body = self._get(f"{self._api}{path}?$select={select}", table=table)
-        return {item["LogicalName"]: _attribute_type(item) for item in body["value"]}
+        select = "LogicalName,AttributeType,AttributeTypeName,IsSecured"
+        items = self._get(f"{self._api}{path}?$select={select}", table=table)["value"]
+        secured = frozenset(item["LogicalName"] for item in items if item.get("IsSecured"))
+        return Columns({item["LogicalName"]: _attribute_type(item) for item in items}, secured)
 
     def _read_labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
         kind = self.columns(table).get(column)
@@ -709,9 +727,12 @@ def _attribute_type(item: Mapping[str, Any]) -> str:
 
 
 def _described(item: Mapping[str, Any]) -> DataverseColumn:
-    title = (item.get("DisplayName") or {}).get("UserLocalizedLabel") or {}
-    custom = bool(item.get("IsCustomAttribute"))
-    return DataverseColumn(item["LogicalName"], _attribute_type(item), str(title.get("Label") or ""), custom)
+    name = item.get("DisplayName") or {}
+    labels = (name.get("UserLocalizedLabel"), *(name.get("LocalizedLabels") or ()))
+    titles = dict.fromkeys(str(label["Label"]) for label in labels if label and label.get("Label"))
+    return DataverseColumn(
+        item["LogicalName"], _attribute_type(item), tuple(titles), custom=bool(item.get("IsCustomAttribute"))
+    )
 
 
 def _options(attribute: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -90,9 +90,4 @@ def _example(name: str, source: Source, row: Row, reading: Reading) -> dict[str,
 
 
 def _read(need: Need) -> list[str]:
-    base = f"{need.column}_base"
-    if need.name:
-        return [need.column, f"{need.column}@name"]
-    if need.money in (None, "transaction"):
-        return [need.column]
-    return [base] if need.money == "base" else [need.column, base]
+    return [*need.read, f"{need.column}@name"] if need.name else [*need.read]

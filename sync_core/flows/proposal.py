@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
+from sync_core.flows.people import OF_COMPANY
 from sync_core.flows.world import World
 from sync_core.mapping import OWN_FIELDS, CompanyMap, OpportunityMap, parse
 from sync_core.model import DataverseColumn, MarketoField, MarketoObject
@@ -21,37 +22,46 @@ HEAD = """\
 """
 ENGLISH = 1033
 WIDTH = 110
-SECTIONS = (
-    ("opportunity", "opportunity", MarketoObject.OPPORTUNITY, OpportunityMap),
-    ("company", "account", MarketoObject.COMPANY, CompanyMap),
-)
+PEOPLE = "people.fields"
+CREATED = f"""
+[{PEOPLE}]                                 # only with when_missing = "create": what a created person gets as well
+firstName = "firstname"
+lastName  = "lastname"
+"""
 
 
 def propose(world: World) -> dict[str, Any]:
-    """`toml`, the text; by section what it proposes and what has no counterpart. Reads both services."""
+    """`toml`, the text; by section what it proposes and what has no counterpart. Reads both services.
+
+    A person has hundreds of fields that Dynamics lacks: those are not listed.
+    """
     text = (files("sync_core") / "defaults.toml").read_text(encoding="utf-8")
     config = parse(text)
+    text = _at_the_end_of(text, "people", CREATED.splitlines())
     answer: dict[str, Any] = {"proposed": {}, "Marketo fields left over": {}, "custom columns left over": {}}
-    for section, table, kind, model in SECTIONS:
-        mapped = getattr(config, section).fields
+    of_person = {"id", *(match.marketo for match in config.people.match), *OF_COMPANY}
+    for section, table, kind, mapped, reserved in (
+        ("opportunity", "opportunity", MarketoObject.OPPORTUNITY, config.opportunity, OpportunityMap.model_fields),
+        ("company", "account", MarketoObject.COMPANY, config.company, CompanyMap.model_fields),
+        (PEOPLE, "contact", MarketoObject.LEAD, config.people, of_person),
+    ):
         columns = world.source.described(table)
-        taken = {name.casefold() for name in (*mapped, *OWN_FIELDS, *model.model_fields)}
+        taken = {name.casefold() for name in (*mapped.fields, *OWN_FIELDS, *reserved)}
         free = [f for n, f in sorted(world.target.describe(kind).items()) if f.updateable and n.casefold() not in taken]
         found = matches(free, columns)
         named = {match.field.name for match in found}
         fields = [field for field in free if field.name not in named]
-        used = {need.column for source in mapped.values() for need in needs(source)}
+        if section == PEOPLE:
+            fields = []
+        else:
+            answer["Marketo fields left over"][section] = [field.name for field in fields]
+        used = {need.column for source in mapped.fields.values() for need in needs(source)}
         custom = unmatched(columns, used | {match.column.name for match in found})
         text = _at_the_end_of(text, section, _comments(table, found, fields, custom))
         answer["proposed"][section] = [match.line for match in found]
-        answer["Marketo fields left over"][section] = [field.name for field in fields]
         answer["custom columns left over"][section] = [column.name for column in custom]
     text = _at_the_end_of(text, "stakeholders", _roles(world))
     return {"toml": HEAD + text, **answer}
-
-
-def proposed(found: Mapping[str, Any]) -> int:
-    return sum(map(len, found["proposed"].values()))
 
 
 def _comments(

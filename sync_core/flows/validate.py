@@ -28,7 +28,7 @@ from sync_core.model import Lane, MarketoField, MarketoObject
 from sync_core.rules.fields import length
 from sync_core.rules.filters import sides
 from sync_core.rules.schedule import last_due
-from sync_core.rules.sources import LOOKUPS, needs
+from sync_core.rules.sources import LOOKUPS, Need, needs
 
 RETENTION_DAYS = 7  # what Dataverse keeps by default (dataverse.md §0)
 DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
@@ -44,6 +44,11 @@ PERMISSIONS: Mapping[MarketoObject, str] = {
     MarketoObject.SALES_PERSON: "Read-Write Sales Person",
     MarketoObject.LEAD: "Read-Write Lead",
 }
+FOR_ROLES: Mapping[str, Collection[str]] = {
+    OPPORTUNITY: ("customerid", "parentaccountid", "parentcontactid"),
+    "contact": ("parentcustomerid", "masterid"),
+}
+"""What the association rules read, whatever sync.toml names: if it came as empty, roles would be removed."""
 HIGHEST_PERSON = 2_000_000_000  # ids count up from 1 in each subscription
 NEVER_LATE = datetime.max.replace(tzinfo=UTC)
 
@@ -171,6 +176,7 @@ class _Checks:
             self._permission_line(MarketoObject.LEAD, "people", marketo),
             ("Marketo", "clock", self._clock, marketo),
             ("Mapping", "columns", self._columns, (*dynamics, "sync.toml")),
+            ("Mapping", "column security", self._column_security, ("columns",)),
             ("Mapping", "fields", self._fields, (*marketo, "sync.toml")),
             ("Mapping", "types", self._types, (*both, "columns", "fields")),
             ("Mapping", "text lengths", self._lengths, (*both, "fields")),
@@ -376,7 +382,7 @@ class _Checks:
 
     def _columns(self) -> Finding:
         """Those of the fields and those of the rules; then a read with all of them, of a row that nobody has."""
-        missing, wanted = [], self._wanted()
+        missing, wanted = [], self._wanted(lambda need: (need.column,))
         for table, columns in wanted.items():
             missing += [f"{table}.{column}" for column in sorted(columns) if not self._kind(table, column)]
         if missing:
@@ -388,11 +394,42 @@ class _Checks:
             self.world.source.rows(table, [str(uuid4())], select)
         return Finding(Light.GREEN, f"all {sum(map(len, wanted.values()))} exist and can be read")
 
-    def _wanted(self) -> Mapping[str, set[str]]:
-        """By table the columns that sync.toml names."""
+    def _column_security(self) -> Finding:
+        """Our rights to a secured column can't be asked; without any it reads as null, so what it holds shows them."""
+        held: dict[str, bool] = {}
+        for table, columns in self._secured().items():
+            selected = {column: self._selected(table, column) for column in sorted(columns)}
+            rows = self.world.source.newest(table, selected.values())
+            for column, name in selected.items():
+                held[f"{table}.{column}"] = any(row[name] is not None for row in rows)
+        if empty := [column for column, some in held.items() if not some]:
+            return Finding(
+                Light.AMBER,
+                f"{_listed(empty)}: secured, and empty in the rows written last. May the application user read it?",
+                "Power Platform admin center > the environment > Settings > Users + permissions > Column security "
+                "profiles: add the application user to a profile that may read it",
+            )
+        return Finding(
+            Light.GREEN, f"secured, and we may read them: {_listed(held)}" if held else "none of the columns is secured"
+        )
+
+    def _secured(self) -> Mapping[str, set[str]]:
+        """By table the columns with column security that we read; one hop away that is the lookup and its column."""
+        found = defaultdict(set, {table: set(columns) for table, columns in FOR_ROLES.items()})
+        for table, columns in self._wanted(lambda need: need.read).items():
+            for lookup, _, name in (column.rpartition(".") for column in columns):
+                found[table].add(lookup or name)
+                for target in self._targets(table, lookup):
+                    found[target].add(name)
+        secured = {table: columns & set(self.world.source.secured(table)) for table, columns in found.items()}
+        return {table: columns for table, columns in secured.items() if columns}
+
+    def _wanted(self, read: Callable[[Need], Iterable[str]]) -> Mapping[str, set[str]]:
+        """By table the columns that sync.toml needs; *read* gives those of one of its fields."""
         config, wanted = self.config, defaultdict[str, set[str]](set)
         for part in self._parts():
-            wanted[part.table] |= {need.column for source in part.fields.values() for need in needs(source)}
+            every = (need for source in part.fields.values() for need in needs(source))
+            wanted[part.table] |= {column for need in every for column in read(need)}
         wanted["contact"] |= {match.dataverse for match in config.people.match}
         wanted["account"] |= sides(config.company.only)[""]
         for side, columns in sides(config.filter.rule).items():
@@ -407,8 +444,12 @@ class _Checks:
         lookup, _, name = column.rpartition(".")
         if not lookup:
             return source.columns(table).get(column, "")
-        tables = source.targets(table, lookup) if source.columns(table).get(lookup) in LOOKUPS else ()
+        tables = self._targets(table, lookup)
         return next((kind for each in tables if (kind := source.columns(each).get(name))), "")
+
+    def _targets(self, table: str, lookup: str) -> Sequence[str]:
+        source = self.world.source
+        return source.targets(table, lookup) if source.columns(table).get(lookup) in LOOKUPS else ()
 
     def _selected(self, table: str, column: str) -> str:
         column = column.partition(".")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,13 @@ SAME_NAME, SAME_WITHOUT_PREFIX, SAME_TITLE = "same name", "same name without pre
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A Marketo field, the column that has its name, and how sync.toml would say it."""
+    """A Marketo field, the column that has its name, and how sync.toml would say it; *title* is what it is called."""
 
     field: MarketoField
     column: DataverseColumn
     source: Mapping[str, Any]
     why: str
+    title: str
 
     @property
     def line(self) -> str:
@@ -33,26 +35,28 @@ class Match:
         name = self.field.name if re.fullmatch(r"[\w-]+", self.field.name, re.ASCII) else json.dumps(self.field.name)
         content = ", ".join(f"{key} = {json.dumps(value)}" for key, value in self.source.items())
         source = f"{{ {content} }}" if len(self.source) > 1 else json.dumps(self.column.name)
-        title = one_line(self.column.title)
+        title = one_line(self.title)
         called = f' "{title}"' if title and title != self.column.name else ""
         return f"{name} = {source}  # {self.column.type}{called} → {type_of(self.field)}, {self.why}"
 
 
 def matches(fields: Collection[MarketoField], columns: Mapping[str, DataverseColumn]) -> list[Match]:
     """For each of *fields* the column with the same name and a fitting type, if there is one: the nearest name wins."""
-    readable = [column for column in columns.values() if column.type in READABLE and not _base_twin(column, columns)]
+    called = defaultdict(list)
+    for column in columns.values():
+        if column.type in READABLE and not _base_twin(column, columns):
+            for rank, (name, why, title) in enumerate(_names(column)):
+                called[_plain(name)].append((rank, column, why, title))
     found = []
     for field in fields:
-        wanted = {_plain(field.name), _plain(field.title)} - {""}
         near = [
-            (rank, column.name, why, column, source)
-            for column in readable
-            for rank, (name, why) in enumerate(_names(column))
-            if name in wanted and (source := _source(column, field.type)) is not None
+            (rank, column.name, Match(field, column, source, why, title))
+            for name in {_plain(field.name), _plain(field.title)} - {""}
+            for rank, column, why, title in called[name]
+            if (source := _source(column, field.type)) is not None
         ]
         if near:
-            _, _, why, column, source = min(near, key=lambda each: each[:2])
-            found.append(Match(field, column, source, why))
+            found.append(min(near, key=lambda each: each[:2])[2])
     return found
 
 
@@ -91,14 +95,18 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", re.sub(r"__c$", "", name.casefold()))
 
 
-def _names(column: DataverseColumn) -> Iterator[tuple[str, str]]:
-    """What a column may be called, the surest first; Dynamics ends the names of its own choices with `code`."""
-    yield _plain(column.name), SAME_NAME
-    bare = PUBLISHER.sub("", column.name, count=1) if column.custom else column.name
-    yield _plain(bare), SAME_WITHOUT_PREFIX
-    yield _plain(column.title), SAME_TITLE
+def _names(column: DataverseColumn) -> Iterator[tuple[str, str, str]]:
+    """What a column may be called, the surest first, with the reason and the display name to show for it.
+
+    Dynamics ends the names of its own choices with `code`.
+    """
+    title = next(iter(column.titles), "")
+    yield column.name, SAME_NAME, title
+    yield PUBLISHER.sub("", column.name, count=1) if column.custom else column.name, SAME_WITHOUT_PREFIX, title
+    for each in column.titles:
+        yield each, SAME_TITLE, each
     if column.type == "Picklist" and not column.custom:
-        yield _plain(column.name.removesuffix("code")), SAME_NAME
+        yield column.name.removesuffix("code"), SAME_NAME, title
 
 
 def _source(column: DataverseColumn, type: str) -> Mapping[str, Any] | None:

@@ -8,7 +8,7 @@ A row is keyed by logical names here, whatever the Web API calls a column: `owne
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -53,6 +53,14 @@ class Need:
     def iso(self) -> str:
         """The currency asked for by its code, if it is."""
         return self.money if self.money and len(self.money) == ISO_CODE else ""
+
+    @property
+    def read(self) -> Sequence[str]:
+        """The columns that are read for it: `currency = "base"` reads another one instead, an ISO code both."""
+        base = f"{self.column}_base"
+        if self.money in (None, "transaction"):
+            return (self.column,)
+        return (base,) if self.money == "base" else (self.column, base)
 
     @property
     def lookup(self) -> str:

@@ -709,6 +709,25 @@ def test_change_tracking_and_retention_are_asked_anew_each_time(client, app) -> 
     assert (client.tracked("contact"), client.retention()) == (False, 30)
 
 
+def test_the_secured_columns_come_with_the_types(client, app) -> None:
+    post(app.state, "columns", {"table": "opportunity", "secured": {"description": True}})
+    asked = instead(app)
+
+    assert client.columns("opportunity")["description"] == "Memo"
+    assert client.secured("opportunity") == {"description"}
+    assert client.secured("account") == set()
+    assert len(asked) == 2
+
+
+def test_the_rows_written_last_come_in_one_small_read(client, app) -> None:
+    for number in range(22):
+        make(app, "account", name=str(number))
+    asked = instead(app)
+
+    assert [row["name"] for row in client.newest("account", ["name"])] == [str(21 - number) for number in range(20)]
+    assert len(asked) == 1
+
+
 def test_the_lengths_of_text_columns_and_of_no_others(client) -> None:
     lengths = client.lengths("opportunity")
 

@@ -1231,6 +1231,41 @@ def test_custom_columns_and_status_reasons_appear(org: Org) -> None:
     assert "new_synctomkto" not in org.get(f"opportunities({row_id})")
 
 
+def test_a_secured_column_reads_as_null_for_whom_no_profile_lets_read_it(org: Org) -> None:
+    """By id, in a list, annotated, as a related row, in a delta (dataverse.md §3.3); the rest of the row stays."""
+    partner = {"name": "new_partner", "type": "lookup", "targets": ["account"]}
+    secured = {"stepname": True, "new_partner": True, "estimatedvalue": True}
+    org.admin.post("columns", {"table": "opportunity", "add": [partner], "secured": secured})
+    row_id = org.make(
+        "opportunity",
+        name="Deal",
+        stepname="1",
+        estimatedvalue=5.0,
+        _new_partner_value=org.make("account", name="Mill"),
+    )
+    link = org.delta_link("opportunities?$select=stepname")
+    org.edit("update", table="opportunity", id=row_id, values={"name": "Deal 2"})
+    select = "$select=name,stepname,estimatedvalue,estimatedvalue_base,_new_partner_value"
+
+    def told() -> list[Any]:
+        row = org.get(f"opportunities({row_id})?{select}&$expand=new_partner($select=name)", ALL_ANNOTATIONS)
+        (listed,), (changed,) = org.rows(f"opportunities?{select}"), org.rows(link)
+        assert (listed["name"], listed["estimatedvalue_base"]) == ("Deal 2", 5.0)
+        partner = row["new_partner"] and row["new_partner"]["name"], row.get(f"_new_partner_value{FORMATTED}")
+        return [row["stepname"], listed["stepname"], changed["stepname"], listed["estimatedvalue"], *partner]
+
+    assert told() == [None] * 6
+    profile = [f"opportunity.{column}" for column in secured]
+    org.admin.post("switches", {"column_security_profile": profile})
+    assert told() == ["1", "1", "1", 5.0, "Mill", "Mill"]
+    path = "EntityDefinitions(LogicalName='opportunity')/Attributes?$select=LogicalName,IsSecured"
+    assert {row["LogicalName"] for row in org.rows(path) if row["IsSecured"]} == set(secured)
+    org.admin.post("columns", {"table": "opportunity", "secured": dict.fromkeys(secured, False)})
+    assert not any(row["IsSecured"] for row in org.rows(path))
+    with pytest.raises(requests.HTTPError, match="no column 'new_none'"):
+        org.admin.post("columns", {"table": "opportunity", "secured": {"new_none": True}})
+
+
 def test_rows_may_lack_contact_account_role_and_address(org: Org) -> None:
     """58."""
     contact, opportunity = org.make("contact"), org.make("opportunity", name="alone")

@@ -48,6 +48,10 @@ def rich(stage: Stage) -> Stage:
     ):
         add_column(stage, "opportunity", name, kind, *labels, targets=["account"] if kind == "lookup" else [])
     add_column(stage, "account", "new_segment", "choice", "Key")
+    add_column(stage, "contact", "new_hobby", "multichoice", "Skates", "Skis")
+    add_column(stage, "contact", "new_shoe_size", "int")
+    for name, kind in (("new_company", "string"), ("new_email", "string"), ("new_id", "int")):
+        add_column(stage, "contact", name, kind)
     for name, type_ in (
         ("region__c", "string"),
         ("Interests", "string"),
@@ -61,11 +65,13 @@ def rich(stage: Stage) -> Stage:
     ):
         add_field(stage, "opportunities", name, type_)
     add_field(stage, "companies", "segment__c")
+    add_field(stage, "leads", "hobby__c")
+    add_field(stage, "leads", "horoscope__c")
     return stage
 
 
 def fields_of(text: str, section: str = "opportunity") -> Mapping[str, Any]:
-    return {**getattr(parse(text), section).fields}
+    return {**getattr(parse(text), section.partition(".")[0]).fields}
 
 
 # --- init -----------------------------------------------------------------------------------------------------
@@ -99,6 +105,24 @@ def test_each_kind_of_column_is_proposed_in_the_form_that_fits(rich: Stage) -> N
     assert 'segment__c = { column = "new_segment", as = "label" }' in found["proposed"]["company"][-1]
 
 
+def test_fields_of_created_people_are_proposed_and_what_comes_from_elsewhere_is_not(rich: Stage) -> None:
+    """Not the id, nor the address that the match rules fill, nor what belongs to the company."""
+    found = propose(rich.world)
+
+    lines = found["proposed"]["people.fields"]
+    sources = fields_of("[opportunity]\n[people.fields]\n" + "\n".join(lines), "people")
+    assert {name: (each.column, each.form) for name, each in sources.items()} == {
+        "hobby__c": ("new_hobby", "label"),
+        "leadSource": ("leadsourcecode", "label"),
+    }
+    part = found["toml"].partition("[people.fields]")[2].partition("\n[")[0]
+    assert 'when_missing = "create"' in part.splitlines()[0]
+    assert 'lastName  = "lastname"\n# Proposed' in part
+    assert "new_shoe_size (Integer)" in part
+    assert "horoscope__c" not in found["toml"]
+    assert "people.fields" not in found["Marketo fields left over"]
+
+
 def test_what_has_no_counterpart_is_listed(rich: Stage) -> None:
     found = propose(rich.world)
 
@@ -121,12 +145,13 @@ def test_every_line_stays_valid_when_it_is_uncommented_and_is_filled(rich: Stage
             name = line.split(" = ")[0]
             assert fields_of(text.replace(f"# {line}\n", f"{line}\n"), section).keys() - before == {name}
             everything = everything.replace(f"# {line}\n", f"{line}\n")
+    everything = everything.replace('when_missing  = "wait"', 'when_missing  = "create"')
     stage = Stage(changes={CONFIG: everything})
     stage.dataverse.tables.update(rich.dataverse.tables)
     stage.marketo.database.kinds.update(rich.marketo.database.kinds)
     told = shown(stage.world, None)["fields"]
     assert {name: field["left alone"] for part in told.values() for name, field in part.items()} == dict.fromkeys(
-        [*fields_of(everything), *fields_of(everything, "company")]
+        [field for section in ("opportunity", "company", "people") for field in fields_of(everything, section)]
     )
 
 
@@ -163,7 +188,7 @@ def test_columns_are_known_by_their_display_names_and_companions_are_left_out(
     def described(table: Any, column: Any, *, expand: bool) -> dict[str, Any]:
         item = plain(table, column, expand=expand)
         if column.name == "stepname":
-            item["DisplayName"] = metadata.label({1033: "Next Step"})
+            item["DisplayName"] = metadata.label({1031: "Nächster Schritt", 1033: "Next Step"})
         return item | ({"AttributeOf": "new_owner"} if column.name == "new_ownername" else {})
 
     monkeypatch.setattr(metadata, "attribute", described)

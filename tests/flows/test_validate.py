@@ -24,7 +24,7 @@ from sync_core.report import screen
 from sync_core.settings import DEFAULT_SCHEDULE, STORAGE, Settings
 from sync_core.wiring import build, setup
 from tests.builders import an_id
-from tests.flows.org import Org
+from tests.flows.org import Org, lookup
 from tests.stage import Stage
 from tools.azurite import Azurite
 from tools.emulators.dataverse.administration import post
@@ -138,7 +138,7 @@ def test_the_screen_has_eighty_columns_and_fits_on_one(stage: Stage) -> None:
 
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 50
-    assert text.endswith("31 checks: 31 green")
+    assert text.endswith("32 checks: 32 green")
 
 
 # --- settings and storage ---------------------------------------------------------------------------------------
@@ -300,6 +300,81 @@ def test_a_field_that_marketo_lacks_or_lets_nobody_write(changes: Mapping[str, s
 
     same(RED, checks["fields"], *words)
     assert RED not in others(checks, "fields")
+
+
+HOP = {'description  = "description"': 'description  = "originatingleadid.subject"'}
+RATED = {"[removals]": RULE["[removals]"].replace("{}", "account.numberofemployees")}
+KIND = {'customer_role = "Primary Contact"': 'customer_role = {when = "need", is = {2 = "A"}, else = "B"}'}
+
+
+def secured(changes: Mapping[str, str], column: str, value: Any = None) -> Stage:
+    """An org whose *column* (`table.column`) is secured, and holds something in one of two rows."""
+    stage, (table, _, name) = synced(changes), column.partition(".")
+    org = Org(stage)
+    lead = str(stage.edit("create", table="lead", values={"subject": "A fair"})["id"])
+    org.update("opportunity", org.deal, **lookup("originatingleadid", lead, "lead"))
+    if value is not None:
+        org.update(table, {"opportunity": org.deal, "account": org.acme}[table], **{name: value})
+    org.opportunity("Written later", account=org.bolt)
+    post(stage.dataverse, "columns", {"table": table, "secured": {name: True}})
+    return stage
+
+
+def asked_of_dynamics(stage: Stage) -> list[str]:
+    """Which addresses a fresh `validate` reads."""
+    stage.world = replace(stage.world, source=stage._source(3600))
+    begun = len(stage.dataverse_app.journal.since(0))
+    checked(stage)
+    return [entry["path"] for entry in stage.dataverse_app.journal.since(0)[begun:]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "column", "value"),
+    [
+        ({}, "opportunity.description", "x"),
+        ({}, "opportunity.estimatedvalue_base", None),
+        ({}, "account.websiteurl", "https://acme.invalid"),
+        ({}, "contact.emailaddress1", None),
+        (CREATE, "contact.lastname", None),
+        (HOP, "lead.subject", None),
+        (HOP, "opportunity.originatingleadid", None),
+        (RATED, "account.numberofemployees", 7),
+        (KIND, "opportunity.need", 1),
+        ({}, "opportunity.customerid", None),
+        ({}, "contact.parentcustomerid", None),
+    ],
+)
+def test_a_secured_column_is_amber_until_a_row_shows_that_we_may_read_it(
+    changes: Mapping[str, str], column: str, value: Any
+) -> None:
+    stage = secured(changes, column, value)
+    checks = checked(stage)
+
+    same(AMBER, checks["column security"], f"{column}: secured, and empty", "the application user", "profile")
+    assert others(checks, "column security") == {GREEN}
+
+    stage.dataverse.switches["column_security_profile"] = [column]
+    checks = checked(stage)
+
+    assert others(checks) == {GREEN}
+    assert checks["column security"].found == f"secured, and we may read them: {column}"
+
+
+def test_a_secured_column_that_nothing_reads_does_not_matter() -> None:
+    """The amount is read in the base currency, which is a column of its own."""
+    stage = secured({}, "opportunity.estimatedvalue")
+
+    found = checked(stage)["column security"]
+
+    assert (found.light, found.found) == (GREEN, "none of the columns is secured")
+
+
+def test_column_security_costs_one_read_of_each_table_that_has_some() -> None:
+    stage = secured({}, "opportunity.description", "x")
+    asked = asked_of_dynamics(stage)
+    post(stage.dataverse, "columns", {"table": "opportunity", "secured": {"description": False}})
+
+    assert Counter(asked) - Counter(asked_of_dynamics(stage)) == {"/api/data/v9.2/opportunities": 1}
 
 
 def test_a_column_that_does_not_fit_its_field() -> None:
@@ -558,7 +633,7 @@ def test_json_tells_everything(shown: Stage, capsys: Any) -> None:
     assert cli.main(["validate", "--json"]) == cli.GOOD
 
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"green": 31, "amber": 0, "red": 0, "not checked": 0}
+    assert found["counts"] == {"green": 32, "amber": 0, "red": 0, "not checked": 0}
     assert found["checks"][-1] == {
         "group": "Running",
         "name": "last tick",
@@ -614,7 +689,7 @@ def test_a_process_of_its_own_finds_all_well_over_https_and_in_azurite(
     done = in_a_process(**services, **{STORAGE: azurite.connection_string})
 
     assert (done.returncode, done.stderr) == (cli.GOOD, "")
-    assert "31 checks: 31 green" in done.stdout
+    assert "32 checks: 32 green" in done.stdout
 
 
 @pytest.mark.parametrize(

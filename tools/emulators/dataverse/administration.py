@@ -186,10 +186,11 @@ def expire(state: DataverseState, body: Any) -> Any:
 
 
 def columns(state: DataverseState, body: Any) -> Any:
-    """Add or remove custom columns, status reasons and change tracking: each a metadata publish.
+    """Add or remove custom columns, status reasons, column security and change tracking: each a metadata publish.
 
     `{"table": t, "add": [{"name", "type", "length", "targets", "options": [{"value", "label"}]}], "remove": [name],
-    "status_reasons": [{"value", "label", "state"}], "tracked": bool}`
+    "status_reasons": [{"value", "label", "state"}], "secured": {name: bool}, "tracked": bool}`; the switch
+    `column_security_profile` says which of the secured ones the application user may read.
     """
     table = state.store(body["table"]).table
     new = [_column(item) for item in body.get("add", ())]
@@ -202,6 +203,10 @@ def columns(state: DataverseState, body: Any) -> Any:
         table.remove(name)
     for reason in body.get("status_reasons", ()):
         loading.add_reason(table, reason["value"], reason["label"], reason.get("state", 0), reason.get("german"))
+    for name, secured in body.get("secured", {}).items():
+        if name not in table.columns:
+            raise bad_request(f"{table.name} has no column '{name}'", "admin")
+        table.secure(name, bool(secured))
     table.tracked = bool(body.get("tracked", table.tracked))
     state.publish(table.name)
     return {"table": table.name, "columns": [column.name for column in table.columns.values() if column.custom]}

@@ -154,6 +154,7 @@ def attribute(table: Table, column: Column, *, expand: bool) -> dict[str, Any]:
         "AttributeOf": None,
         "IsCustomAttribute": column.custom,
         "IsValidForRead": True,
+        "IsSecured": column.secured,
         "IsPrimaryId": column.name == table.key,
         "IsPrimaryName": column.name == table.title,
         "DisplayName": label({ENGLISH: column.name}),

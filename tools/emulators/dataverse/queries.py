@@ -170,9 +170,14 @@ def _parse_expansion(state: DataverseState, table: Table, text: str) -> Expansio
 
 
 def shape(state: DataverseState, query: Query, preferences: Preferences) -> Shape:
-    """How a stored row becomes a row of the answer: an etag, the columns, null where there is no value."""
-    if preferences.annotations:
-        return _annotated(state, query, preferences)
+    """How a stored row becomes a row of the answer: an etag, the columns, null where no value is or may be read."""
+    shaped = _annotated(state, query, preferences) if preferences.annotations else _bare(state, query, preferences)
+    if not (hidden := state.hidden(query.table)):
+        return shaped
+    return lambda row: shaped({name: value for name, value in row.items() if name not in hidden})
+
+
+def _bare(state: DataverseState, query: Query, preferences: Preferences) -> Shape:
     names = [column.wire for column in query.columns]
     expanded = query.expand
 

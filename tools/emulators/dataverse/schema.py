@@ -7,7 +7,7 @@ string, memo, int, bigint, decimal, money, bool, date, datetime, guid, choice, m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 ENGLISH, GERMAN = 1033, 1031
 
@@ -60,6 +60,7 @@ class Column:
     targets: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
     custom: bool = False
+    secured: bool = False
     wire: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,6 +113,10 @@ class Table:
         del self.wire[column.wire]
         if base := self.money.pop(name, None):
             self.remove(base)
+
+    def secure(self, name: str, secured: bool) -> None:
+        column = replace(self.columns[name], secured=secured)
+        self.columns[name] = self.wire[column.wire] = column
 
     def navigations(self) -> dict[str, tuple[Column, tuple[str, ...]]]:
         """Single-valued navigation property → its column and the tables it may lead to."""

@@ -34,6 +34,7 @@ SWITCHES: dict[str, Any] = {
     "closed_opportunities_are_read_only": True,  # §6.2
     "application_user": "enabled",  # | "disabled" | "missing" | "no_role"
     "privileges": {},  # table → "none" | "business_unit"; absent = organization-wide read
+    "column_security_profile": (),  # "table.column" of each secured column that the application user may read
     "token_lifetime": 3599,
     "web_servers": 1,  # each with limits of its own; a cookie stays with one (§2, §5)
     "limit_requests": 0,  # service protection per user and web server; 0 = off
@@ -146,6 +147,11 @@ class DataverseState:
         self._by_set[table.set_name] = table
         self.stores[name] = Store(table)
         return table
+
+    def hidden(self, table: Table) -> set[str]:
+        """What a row calls the columns that are secured against the application user (dataverse.md §3.3)."""
+        readable = self.switches["column_security_profile"]
+        return {c.wire for c in table.columns.values() if c.secured and f"{table.name}.{c.name}" not in readable}
 
     def publish(self, table: str) -> None:
         """A metadata change: delta tokens of the table, taken before it, have expired (dataverse.md §3.5)."""
