@@ -25,9 +25,12 @@ LOCK = ("lock", "people")
 LOCKED_S = 120.0  # longer than Marketo's own limit for a write of people, 90 seconds (marketo.md §2)
 EMAIL = "email"
 OF_COMPANY = frozenset(
-    ("company", "website", "billingStreet", "annualRevenue", "numberOfEmployees", "sicCode", "mktoCompanyNotes")
+    (
+        *("company", "website", "site", "industry", "mainPhone", "annualRevenue", "numberOfEmployees", "sicCode"),
+        *("billingStreet", "billingCity", "billingState", "billingPostalCode", "billingCountry", "mktoCompanyNotes"),
+    )
 )
-"""Fields of a person that belong to the company: refused for somebody who is tied to one (marketo.md §4.3, 1021)."""
+"""Fields of a person that belong to the company: refused for somebody who is tied to one (marketo.md §3.4, 1021)."""
 
 Found = int | Exclusion
 

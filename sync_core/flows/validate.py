@@ -401,7 +401,7 @@ class _Checks:
             selected = {column: self._selected(table, column) for column in sorted(columns)}
             rows = self.world.source.newest(table, selected.values())
             for column, name in selected.items():
-                held[f"{table}.{column}"] = any(row[name] is not None for row in rows)
+                held[f"{table}.{column}"] = any(row.get(name) is not None for row in rows)
         if empty := [column for column, some in held.items() if not some]:
             return Finding(
                 Light.AMBER,

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from sync_core.errors import ConfigurationError
+from sync_core.flows.people import OF_COMPANY
 from sync_core.flows.status import status
 from sync_core.mapping import parse
 from sync_core.messages import encode
@@ -670,6 +671,19 @@ def test_a_person_found_before_its_company_came_is_linked_when_it_comes() -> Non
     stage.sync()
     assert shown(stage, org.acme, "companies")["numberOfEmployees"] == 12
     assert linked(stage, org.lead_ann) == org.acme
+
+
+@pytest.mark.parametrize("field", sorted(OF_COMPANY - {"annualRevenue", "numberOfEmployees"}))
+def test_a_created_person_gets_what_belongs_to_its_company_by_the_company_alone(field: str) -> None:
+    """Marketo refuses such a field of somebody who is tied to a company (1021), and takes it of somebody who isn't."""
+    stage, org = scene(CREATE, f'fields = {{ lastName = "lastname", {field} = "jobtitle" }}')
+    for contact in (newcomer(org), org.contact("alone@acme.invalid")):
+        org.update("contact", contact, jobtitle="Text")
+        org.stakeholder(contact)
+    stage.sync()
+    assert leads(stage, "eve@acme.invalid")[0]["externalCompanyId"] == org.acme
+    assert leads(stage, "alone@acme.invalid")[0][field] == "Text"
+    assert_still(stage)
 
 
 def test_people_of_an_excluded_account_are_not_linked_to_it() -> None:

@@ -92,7 +92,14 @@ LEAD = """
     externalSalesPersonId string 50
     company string 255
     website url 255
+    site string 255
+    industry string 255
+    mainPhone phone 255
     billingStreet text
+    billingCity string 255
+    billingState string 255
+    billingPostalCode string 255
+    billingCountry string 255
     annualRevenue currency
     numberOfEmployees integer
     sicCode string 40

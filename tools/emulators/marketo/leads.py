@@ -15,14 +15,12 @@ ACTIONS = ("createOrUpdate", "createOnly", "updateOnly", "createDuplicate")
 MAX_LOSERS = 25
 
 # What a person shows of its company, and must not write once it is linked to one (marketo.md §3.4).
-COMPANY_FIELDS = {
-    "company": "company",
-    "website": "website",
-    "billingStreet": "billingStreet",
-    "annualRevenue": "annualRevenue",
-    "numberOfEmployees": "numberOfEmployees",
-    "sicCode": "sicCode",
-    "mktoCompanyNotes": "companyNotes",
+COMPANY_FIELDS = {"mktoCompanyNotes": "companyNotes"} | {
+    name: name
+    for name in (
+        *("company", "website", "site", "industry", "mainPhone", "annualRevenue", "numberOfEmployees", "sicCode"),
+        *("billingStreet", "billingCity", "billingState", "billingPostalCode", "billingCountry"),
+    )
 }
 
 
