@@ -11,7 +11,6 @@ import pytest
 import requests
 
 from sync_core.errors import ConfigurationError
-from sync_core.flows.people import OF_COMPANY
 from sync_core.flows.status import status
 from sync_core.mapping import parse
 from sync_core.messages import encode
@@ -20,6 +19,7 @@ from tests.flows.mapped import a_stage, add_column, add_field, assert_still, rem
 from tests.flows.org import Org, lookup
 from tests.flows.test_changes import state_of
 from tests.stage import LEASE, Stage
+from tools.emulators.marketo.leads import COMPANY_FIELDS
 
 CREATE = 'when_missing = "create"'
 TWO_RULES = (
@@ -673,7 +673,7 @@ def test_a_person_found_before_its_company_came_is_linked_when_it_comes() -> Non
     assert linked(stage, org.lead_ann) == org.acme
 
 
-@pytest.mark.parametrize("field", sorted(OF_COMPANY - {"annualRevenue", "numberOfEmployees"}))
+@pytest.mark.parametrize("field", sorted(COMPANY_FIELDS.keys() - {"annualRevenue", "numberOfEmployees"}))
 def test_a_created_person_gets_what_belongs_to_its_company_by_the_company_alone(field: str) -> None:
     """Marketo refuses such a field of somebody who is tied to a company (1021), and takes it of somebody who isn't."""
     stage, org = scene(CREATE, f'fields = {{ lastName = "lastname", {field} = "jobtitle" }}')
