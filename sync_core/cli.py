@@ -41,7 +41,6 @@ from sync_core.messages import split
 from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import (
     complain,
-    counted,
     held_removals,
     not_in_step,
     outlook,
@@ -50,6 +49,7 @@ from sync_core.report import (
     story,
     what_goes_where,
 )
+from sync_core.rules.words import counted
 from sync_core.wiring import engine, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2

@@ -14,6 +14,7 @@ from sync_core.flows.failures import KINDS, Failure
 from sync_core.flows.plan import PERSON
 from sync_core.flows.validate import Check, Light
 from sync_core.model import LEFT_OUT, State
+from sync_core.rules.words import counted
 
 WIDTH = 80
 
@@ -47,11 +48,6 @@ def _plain(value: Any) -> str:
 def complain(text: str) -> None:
     """To stderr, for people."""
     print("\n".join(_wrapped(text)), file=sys.stderr)
-
-
-def counted(number: int, one: str, many: str = "") -> str:
-    """`1 message`, `1,000 messages`."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def not_in_step(groups: Counter[tuple[str, str, str]], first: Sequence[Failure]) -> str:

@@ -15,6 +15,7 @@ from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig
 from sync_core.messages import split
 from sync_core.model import Lane, MarketoField, Work
+from sync_core.rules.words import counted
 
 MAPPING = ("stamp", "mapping")
 LEFT_ALONE = ("stamp", "left alone")
@@ -142,11 +143,11 @@ def in_words(world: World, *, reading: bool) -> dict[str, Any]:
         if reading or value.get("waits"):
             records = known_records(world)
             calls = -(-records // PER_CALL)
-            found |= {
-                "records to re-read": records,
-                "Marketo calls at most": calls,
-                "minutes at most": -(-calls // int(CALLS_PER_SECOND * 60)),
-            }
+            minutes = -(-calls // int(CALLS_PER_SECOND * 60))
+            summary = f"mapping v{value['number']}: {counted(len(found['new fields']), 'field')} new, "
+            summary += f"{counted(records, 'record')} to re-read, at most {counted(calls, 'call')}, "
+            found = {"summary": summary + counted(minutes, "minute"), **found}
+            found |= {"records to re-read": records, "Marketo calls at most": calls, "minutes at most": minutes}
         if value.get("waits"):
             found["waits for"] = "backfill"
     if left and left.value["fields"]:

@@ -25,19 +25,22 @@ def status(world: World) -> dict[str, Any]:
     removals = documents.read("counter", "removals")
     stamp = documents.read(*PAIR)
     pause = documents.read(*PAUSE)
+    queues = dict(world.queue.lengths())
     feeds = {table: _phase(value) for table, value in documents.list("feed")}
     return {
         **({"paused": dict(pause.value)} if pause else {}),
         "opportunities": _states(world.opportunities),
         "companies": _states(world.companies),
         **({"sales persons": _states(world.sales_persons)} if world.config.owner.salesperson else {}),
-        "queues (about)": dict(world.queue.lengths()),
+        "queues (about)": queues,
         "feeds": {table: feeds.get(table, "not started") for table in (*side_tables(world.config), OPPORTUNITY)},
         "last runs": {name: dict(value) for name, value in documents.list("run")},
         "Marketo calls today": world.limiter.used_today(),
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
         "pair": {name: stamp.value[name] for name in ("organization", "munchkin", "schema")} if stamp else {},
-        "mapping": in_words(world, reading=not feeds.get(OPPORTUNITY, "").startswith("following")),
+        "mapping": in_words(
+            world, reading=not feeds.get(OPPORTUNITY, "").startswith("following") or queues["slow"] > 0
+        ),
     }
 
 

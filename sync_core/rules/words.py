@@ -42,6 +42,11 @@ LEAVING = {
 }
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 message`, `1,000 messages`."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def source_in_words(source: Source) -> str:
     match source:
         case Column():

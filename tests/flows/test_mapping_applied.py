@@ -104,8 +104,22 @@ def test_while_it_is_applied_status_says_how_much_there_is_to_do() -> None:
     remap(stage, opportunity=[NEXT_STEP])
     stage.tick()
     assert mapping_of(stage)["number"] == 2
+    assert "records to re-read" in mapping_of(stage)
     stage.sync()
     assert "records to re-read" not in mapping_of(stage)
+
+
+def test_while_the_slow_lane_applies_it_status_says_how_much_there_is_to_do() -> None:
+    stage = a_stage()
+    org = Org(stage)
+    crowd(stage, org)
+    stage.sync()
+    remap(stage, opportunity=[NEXT_STEP])
+    assert stage.tick().complete
+    summary = "mapping v2: 1 field new, 11 records to re-read, at most 1 call, 1 minute"
+    assert mapping_of(stage)["summary"] == summary
+    stage.drain()
+    assert "summary" not in mapping_of(stage)
 
 
 def test_a_changed_line_counts_as_new_and_a_comment_does_not() -> None:
