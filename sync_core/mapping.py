@@ -1,8 +1,4 @@
-"""`sync.toml`, read and validated once (design.md §8).
-
-The whole grammar is parsed; what is valid but not built yet is a `ConfigurationError` of its own, never ignored.
-Every error names the line and the key.
-"""
+"""`sync.toml`, read and validated once (design.md §8). Nothing in it is ignored; every error names line and key."""
 
 from __future__ import annotations
 
@@ -329,14 +325,17 @@ def parse(text: str, *, name: str = "sync.toml") -> SyncConfig:
         raise ConfigurationError("; ".join(_problems(text, name, data, error.errors()))) from None
     if wrong := [_problem(text, name, path, what) for path, what in _contradictions(config)]:
         raise ConfigurationError("; ".join(wrong))
-    if missing := [_problem(text, name, path, f"{what} is not built yet") for path, what in _not_built(config)]:
-        raise ConfigurationError("; ".join(missing))
     return config
 
 
 def _contradictions(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
     """Where two places of the file don't fit together."""
-    for section, table in (("opportunity", config.opportunity), ("company", config.company)):
+    for section, table, primary in (
+        ("opportunity", config.opportunity, "opportunityid"),
+        ("company", config.company, "accountid"),
+    ):
+        if table.key.column != primary:
+            yield (section, "key", "column"), f"must be {primary}, the primary key: it is the one id that never changes"
         for field, source in table.fields.items():
             factors = source.product if isinstance(source, Product) else []
             for factor in (each.removesuffix("%") for each in factors):
@@ -360,13 +359,6 @@ def _contradictions(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...],
         ):
             if policy == "flag":
                 yield path, "flag needs [removals] flag = { a Marketo field = its value }"
-
-
-def _not_built(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Where the file asks for something valid that this version cannot do."""
-    for section, table in (("opportunity", config.opportunity), ("company", config.company)):
-        if table.key.column != f"{'account' if section == 'company' else section}id":
-            yield (section, "key"), "a key other than the primary key"
 
 
 # --- what is wrong, in words ----------------------------------------------------------------------------------
