@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -58,7 +59,7 @@ def case_of(value: Any) -> str | None:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Column(_Strict):
@@ -417,20 +418,46 @@ def _joined(messages: list[str]) -> str:
 def _in_words(error: ErrorDetails, path: tuple[str | int, ...]) -> str:
     kind, limits = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown(path, error["input"])
+        return _unknown(error)
     if kind == "string_pattern_mismatch":
         return _PATTERNS[limits["pattern"]]
     words = _WORDS.get(kind)
     return words.format(**limits) if words else error["msg"]
 
 
-def _unknown(path: tuple[str | int, ...], value: Any) -> str:
-    if len(path) > 1:
-        return "unknown key"
-    known = list(SyncConfig.model_fields)
-    near = get_close_matches(str(path[0]), known, 1)
-    what = "unknown table" if isinstance(value, (dict, list)) else "unknown key outside of any table"
+def _unknown(error: ErrorDetails) -> str:
+    """With what is near it, or all that may stand there."""
+    *table, key = error["loc"]
+    known = _keys_at(table)
+    near = get_close_matches(str(key), known, 1)
+    if table:
+        return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; the keys are {', '.join(known)}"
+    what = "unknown table" if isinstance(error["input"], (dict, list)) else "unknown key outside of any table"
     return f"{what}; did you mean [{near[0]}]?" if near else f"{what}; the tables are {', '.join(known)}"
+
+
+def _keys_at(table: Iterable[str | int]) -> list[str]:
+    """What may stand in *table*, which pydantic names: after a place where several kinds may stand, the one taken."""
+    kind: Any = SyncConfig
+    for part in table:
+        kind = _inside(kind, part)
+    return list(_types_by_key(kind))
+
+
+def _types_by_key(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    """The type of *part* in a value of type *kind*: an entry, the value of a key, or the member of a union."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is None:
+        return _types_by_key(kind)[str(part)]
+    if outer is Annotated:
+        return _inside(inner[0], part)
+    if outer in (Union, UnionType):
+        return RoleSwitch if part == RoleSwitch.__name__ else _KINDS[str(part)]
+    return inner[-1]
 
 
 _WORDS = {
