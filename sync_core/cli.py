@@ -36,6 +36,7 @@ from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
 from sync_core.flows.status import approve_removals, held, pause, problems, repoint, resume, status
 from sync_core.flows.validate import Light, Setup, as_plain, validate
+from sync_core.mapping import place_of
 from sync_core.messages import split
 from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import outlook, screen, show, story, what_goes_where
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command("backfill", _backfill, "Look at all opportunities again in the slow lane; post only what differs.")
     one.add_argument("--since", type=_day, metavar="DATE", help="only those changed since, such as 2026-01-31")
     one.add_argument(
-        "--clear", action="append", default=[], metavar="FIELD", help="empty this field, which sync.toml maps no more"
+        "--clear", action="append", default=[], metavar="FIELD", help="empty this field, which is mapped no more"
     )
     one = command("pause", _pause, "Stop the sync, across restarts, until `resume`; nothing is lost meanwhile.")
     one.add_argument(
@@ -223,9 +224,10 @@ class _Stop:
 
 def _sync(app: Engine, options: argparse.Namespace) -> int:
     if left_alone := suspended(app.world):
-        told = "; ".join(f"{name}: {why}" for name, why in left_alone.items())
+        file = app.world.config.file
+        told = "; ".join(f"{file.place(*place_of(name))}: {why}" for name, why in left_alone.items())
         if app.world.documents.read("feed", "opportunity") is None:
-            raise ConfigurationError(f"sync.toml names what one of the services lacks. {told}. Nothing was done.")
+            raise ConfigurationError(f"a first load needs every mapped field. {told}. Nothing was done.")
         print(f"left alone for now: {told}", file=sys.stderr)
     check_not_paused(app.world)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
@@ -385,7 +387,7 @@ def _repoint(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _propose(found: Setup, options: argparse.Namespace) -> int:
-    """Whatever is wrong with the present sync.toml: this makes the next one."""
+    """Whatever is wrong with the present mapping: this makes the next one."""
     if wrong := [what for setting, what in found.problems if setting != "SYNC_CONFIG"]:
         raise ConfigurationError("; ".join(wrong))
     if options.out and options.out.exists() and not options.force:
@@ -502,7 +504,7 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
     fixed = app.world.target.describe(MarketoObject.OPPORTUNITY) if options.clear else {}
     unknown = sorted(name for name in options.clear if name not in fixed or not fixed[name].updateable)
     if mapped or unknown:
-        why = f"still mapped in sync.toml: {', '.join(mapped)}"
+        why = f"still mapped: {', '.join(app.world.config.file.place('opportunity', name) for name in mapped)}"
         if not mapped:
             why = f"only fields of Marketo's opportunity that can be written can be emptied, not {', '.join(unknown)}"
         print(f"backfill: {why}. Nothing was done.", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -172,8 +173,15 @@ def test_a_mapping_that_a_service_does_not_know_stops_sync_before_anything_is_qu
 
     assert run("sync") == cli.USAGE
 
-    assert "opportunity.description: Dynamics has no column new_nothing" in capsys.readouterr().err
+    told = r"sync\.toml line \d+, opportunity\.description: Dynamics has no column new_nothing"
+    assert re.search(told, capsys.readouterr().err)
     assert stage.world.queue.lengths()["fresh"] == 0
+
+
+def test_only_a_field_that_is_mapped_no_more_is_emptied(stage: Stage, capsys: Any) -> None:
+    assert run("backfill", "--clear", "stage") == cli.USAGE
+
+    assert re.search(r"still mapped: sync\.toml line \d+, opportunity\.stage\. Nothing", capsys.readouterr().err)
 
 
 def test_sync_says_what_it_waits_for(stage: Stage, org: Org, capsys: Any) -> None:

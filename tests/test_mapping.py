@@ -372,6 +372,44 @@ def test_the_file_is_called_by_its_own_name() -> None:
         parse("", name="other.toml")
 
 
+# --- places ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        (("opportunity", "isWon"), "{isWon}, opportunity.isWon"),
+        (("stakeholders", "customer_role", "when"), "{customer_role}, stakeholders.customer_role.when"),
+        (("company", "only", 0, "column"), "{only}, company.only (entry 1).column"),
+        (("removals", "flag", "isDeletedInCrm"), "{flag}, removals.flag.isDeletedInCrm"),
+        (("filter", "rule", 3, "since"), "{since}, filter.rule (entry 4).since"),
+    ],
+)
+def test_whoever_finds_a_mistake_later_can_name_its_place(path: tuple[str | int, ...], place: str) -> None:
+    lines = {line.split(" ")[0]: f"mine.toml line {number}" for number, line in enumerate(EVERYTHING.splitlines(), 1)}
+
+    config = parse(EVERYTHING, name="mine.toml")
+
+    assert config.file.place(*path) == place.format(**lines)
+    assert config.file.line(*path) == place.format(**lines).partition(", ")[0]
+
+
+def test_a_default_has_a_place_without_a_line() -> None:
+    config = parse(OPPORTUNITY, name="mine.toml")
+
+    assert config.file.place("people", "match", 0) == "mine.toml, people.match (entry 1)"
+    assert config.file.line("people", "match", 0) == config.file.name == "mine.toml"
+
+
+def test_where_it_was_written_makes_no_other_mapping() -> None:
+    here, there = parse(CHECKED_IN), parse(f"# moved\n{CHECKED_IN}", name="mine.toml")
+
+    assert here == there
+    assert here.version == there.version
+    assert here.model_dump() == there.model_dump()
+    assert "mine.toml" not in repr(there)
+
+
 # --- limits ---------------------------------------------------------------------------------------------------
 
 

@@ -19,13 +19,14 @@ from sync_core import cli
 from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.flows.status import pause
 from sync_core.flows.validate import GROUPS, Check, Light, Setup, validate
+from sync_core.mapping import parse
 from sync_core.model import Lane, Work
 from sync_core.report import screen
 from sync_core.settings import DEFAULT_SCHEDULE, STORAGE, Settings
 from sync_core.wiring import build, setup
 from tests.builders import an_id
 from tests.flows.org import Org
-from tests.stage import Stage
+from tests.stage import CONFIG, Stage
 from tools.azurite import Azurite
 from tools.emulators.dataverse.administration import post
 from tools.emulators.dataverse.state import CLIENT_ID, CLIENT_SECRET, TENANT, DataverseState
@@ -71,6 +72,12 @@ def stage() -> Stage:
     Org(stage)
     stage.sync()
     return stage
+
+
+def at(start: str, further: int = 0) -> str:
+    """Where the line of the checked-in mapping is that begins with *start*, or one some lines *further*."""
+    number = next(number for number, line in enumerate(CONFIG.splitlines(), 1) if line.startswith(start))
+    return f"sync.toml line {number + further}"
 
 
 def synced(changes: Mapping[str, str]) -> Stage:
@@ -150,7 +157,7 @@ def test_the_screen_has_eighty_columns_and_fits_on_one(stage: Stage) -> None:
         ("DATAVERSE_URL", "Dynamics settings"),
         ("MARKETO_CLIENT_SECRET", "Marketo settings"),
         (STORAGE, "storage settings"),
-        ("SYNC_CONFIG", "sync.toml"),
+        ("SYNC_CONFIG", "mapping file"),
     ],
 )
 def test_a_setting_that_is_missing_is_a_check_and_what_stands_on_it_is_not_checked(
@@ -266,15 +273,27 @@ RULE = {"[removals]": '[[filter.rule]]\ncolumn = "{}"\nequals = 1\n[removals]'}
 @pytest.mark.parametrize(
     ("changes", "column"),
     [
-        ({'description  = "description"': 'description  = "new_nothing"'}, "opportunity.new_nothing"),
+        (
+            {'description  = "description"': 'description  = "new_nothing"'},
+            f"opportunity.new_nothing ({at('description')}, opportunity.description)",
+        ),
         ({'description  = "description"': 'description  = "originatingleadid.new_none"'}, "originatingleadid.new_none"),
-        ({'dataverse = "emailaddress1"': 'dataverse = "new_address"'}, "contact.new_address"),
+        (
+            {'dataverse = "emailaddress1"': 'dataverse = "new_address"'},
+            f"contact.new_address ({at('match')}, people.match (entry 1).dataverse)",
+        ),
         (
             {'customer_role = "Primary Contact"': 'customer_role = {when = "new_kind", is = {2 = "A"}, else = "B"}'},
-            "new_kind",
+            f"opportunity.new_kind ({at('customer_role')}, stakeholders.customer_role.when)",
         ),
-        ({"[removals]": RULE["[removals]"].replace("{}", "new_synctomkto")}, "opportunity.new_synctomkto"),
-        ({"[removals]": RULE["[removals]"].replace("{}", "account.new_region")}, "account.new_region"),
+        (
+            {"[removals]": RULE["[removals]"].replace("{}", "new_synctomkto")},
+            f"opportunity.new_synctomkto ({at('[removals]', 1)}, filter.rule (entry 1).column)",
+        ),
+        (
+            {"[removals]": RULE["[removals]"].replace("{}", "account.new_region")},
+            f"account.new_region ({at('[removals]', 1)}, filter.rule (entry 1).column)",
+        ),
     ],
 )
 def test_a_column_that_dynamics_lacks(changes: Mapping[str, str], column: str) -> None:
@@ -287,11 +306,17 @@ def test_a_column_that_dynamics_lacks(changes: Mapping[str, str], column: str) -
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({'website  = "websiteurl"': 'nothing  = "websiteurl"'}, ("no field company.nothing", "take it out")),
-        ({'website  = "websiteurl"': 'createdAt = "createdon"'}, ("nobody write company.createdAt", "take it out")),
+        (
+            {'website  = "websiteurl"': 'nothing  = "websiteurl"'},
+            (f"no field company.nothing ({at('website')})", "take it out"),
+        ),
+        (
+            {'website  = "websiteurl"': 'createdAt = "createdon"'},
+            (f"nobody write company.createdAt ({at('website')})", "take it out"),
+        ),
         (
             {"[removals]": "[removals]\nflag = { isGone__c = true }"},
-            ("no field removals.flag.isGone__c", "Marketo support"),
+            (f"no field removals.flag.isGone__c ({at('[removals]', 1)})", "Marketo support"),
         ),
     ],
 )
@@ -305,7 +330,13 @@ def test_a_field_that_marketo_lacks_or_lets_nobody_write(changes: Mapping[str, s
 def test_a_column_that_does_not_fit_its_field() -> None:
     checks = checked(synced({'probability  = "closeprobability"': 'probability  = "createdon"'}))
 
-    same(RED, checks["types"], "opportunity.probability", "doesn't fit Marketo's type integer", "left alone")
+    same(
+        RED,
+        checks["types"],
+        f"opportunity.probability ({at('probability')}): createdon",
+        "doesn't fit Marketo's type integer",
+        "left alone",
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,17 +353,26 @@ def test_a_field_that_is_too_short_is_amber_unless_a_cut_is_asked_for(how: str, 
 def test_people_can_only_be_matched_by_a_field_that_can_be_searched() -> None:
     checks = checked(synced({'marketo = "email"': 'marketo = "title"'}))
 
-    same(RED, checks["matching people"], "by title", "email")
+    same(RED, checks["matching people"], "by title", f"{at('match')}, people.match: ", "email")
     assert others(checks, "matching people") == {GREEN}
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"categories    = [1000]": "categories    = [77]"}, ("category 77", "[stakeholders]")),
-        ({"exclude       = []": 'exclude       = ["Nobody"]'}, ("no connection role Nobody",)),
-        ({"primary_roles = []": 'primary_roles = ["Nobody", "Primary Contact"]'}, ("no connection role Nobody",)),
-        ({'# "Decision Maker" = "DM"': '"Decision Taker" = "DM"'}, ("no connection role Decision Taker",)),
+        (
+            {"categories    = [1000]": "categories    = [77]"},
+            ("category 77", f"{at('categories')}, stakeholders.categories"),
+        ),
+        ({"exclude       = []": 'exclude       = ["Nobody"]'}, (f"no connection role Nobody ({at('exclude')})",)),
+        (
+            {"primary_roles = []": 'primary_roles = ["Nobody", "Primary Contact"]'},
+            (f"no connection role Nobody ({at('primary_roles')})",),
+        ),
+        (
+            {'# "Decision Maker" = "DM"': '"Decision Taker" = "DM"'},
+            (f"no connection role Decision Taker ({at('[stakeholders.rename]', 1)})",),
+        ),
     ],
 )
 def test_stakeholder_roles_and_categories_that_do_not_exist_are_amber(
@@ -342,6 +382,32 @@ def test_stakeholder_roles_and_categories_that_do_not_exist_are_amber(
 
     same(AMBER, checks["stakeholder roles"], *words)
     assert others(checks, "stakeholder roles") == {GREEN}
+
+
+def test_the_mapping_is_called_by_the_name_of_its_file(stage: Stage) -> None:
+    text = CONFIG.replace('"emailaddress1"', '"new_address"').replace(
+        'website  = "websiteurl"', 'nothing = "websiteurl"'
+    )
+    for exclude in ("[]", '["Nobody"]'):
+        found = text.replace("exclude       = []", f"exclude = {exclude}")
+        stage.world = replace(stage.world, config=parse(found, name="mine.toml"))
+        checks = checked(stage)
+
+        lines = screen(list(checks.values()))
+        assert "sync.toml" not in lines
+        assert max(map(len, lines.splitlines())) <= 80
+        same(RED, checks["columns"], f"({at('match').replace('sync', 'mine')}, people.match (entry 1).dataverse)")
+        same(RED, checks["fields"], at("website").replace("sync", "mine"))
+        assert checks["mapping file"].found.startswith("mine.toml is understood")
+
+
+def test_a_field_of_created_people_is_found_in_its_own_table() -> None:
+    fields = {
+        **CREATE,
+        "[stakeholders]\n": '[people.fields]\nlastName = "lastname"\nnothing = "firstname"\n[stakeholders]\n',
+    }
+
+    same(RED, checked(synced(fields))["fields"], f"people.nothing ({at('[stakeholders]', 2)})")
 
 
 # --- Marketo ----------------------------------------------------------------------------------------------------
@@ -580,7 +646,7 @@ def test_without_any_setting_each_service_says_what_is_missing() -> None:
     assert (done.returncode, done.stderr) == (cli.PROBLEMS, "")
     for name in ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET", STORAGE):
         assert f"{name} is missing" in done.stdout
-    assert "  green  sync.toml" in done.stdout
+    assert "  green  mapping file: sync.toml is understood" in done.stdout
 
 
 # --- real clients, real storage ---------------------------------------------------------------------------------
@@ -626,7 +692,7 @@ def test_a_process_of_its_own_finds_all_well_over_https_and_in_azurite(
         ({"MARKETO_CLIENT_ID": an_id()}, "sign-in to Marketo", ("MARKETO_CLIENT_ID", "LaunchPoint")),
         ({STORAGE: "nonsense"}, "storage settings", ("no connection string",)),
         ({STORAGE: "", f"{STORAGE}__queueServiceUri": "x"}, "storage settings", ("queueServiceUri must look like",)),
-        ({"SYNC_CONFIG": "missing.toml"}, "sync.toml", ("missing.toml can't be read",)),
+        ({"SYNC_CONFIG": "missing.toml"}, "mapping file", ("missing.toml can't be read",)),
     ],
 )
 def test_what_only_the_real_clients_tell(
