@@ -522,14 +522,11 @@ class _Checks:
     # --- what runs ----------------------------------------------------------------------------------------------
 
     def _schedule(self) -> Finding:
-        wrong = "; ".join(what for name, what in self.setup.problems if name == "SYNC_SCHEDULE")
         remedy = "such as 0 */5 * * * *: second, minute, hour, day, month, weekday, in UTC"
-        if wrong:
-            return Finding(Light.RED, wrong, remedy)
         try:
             due = last_due(self.setup.schedule, self.world.clock.now())
         except ValueError as error:
-            return Finding(Light.RED, f"SYNC_SCHEDULE {self.setup.schedule}: {error}", remedy)
+            return Finding(Light.RED, f"SYNC_SCHEDULE: {error}", remedy)
         if due is None:
             return Finding(Light.RED, f"SYNC_SCHEDULE {self.setup.schedule} never fires", remedy)
         return Finding(Light.GREEN, f"{self.setup.schedule} (UTC)")
