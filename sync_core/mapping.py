@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -420,7 +419,7 @@ def _problems(file: File, data: Any, errors: Iterable[ErrorDetails]) -> list[str
     found: dict[Place, list[str]] = {}
     for error in errors:
         path = _written(data, error)
-        found.setdefault(path, []).append(_in_words(error, path))
+        found.setdefault(path, []).append(_in_words(error))
     # A table whose keys were looked at is no wrong kind of value, whatever else could have stood there.
     looked_into = {path[:end] for path in found for end in range(1, len(path))}
     kept = [path for path in found if path not in looked_into or not found[path][0].startswith("must be a ")]
@@ -453,7 +452,7 @@ def _joined(messages: list[str]) -> str:
     return "; ".join(rest or [must + " or ".join(kinds)])
 
 
-def _in_words(error: ErrorDetails, path: Place) -> str:
+def _in_words(error: ErrorDetails) -> str:
     kind, limits = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown(error)
@@ -493,9 +492,9 @@ def _inside(kind: Any, part: str | int) -> Any:
         return _types_by_key(kind)[str(part)]
     if outer is Annotated:
         return _inside(inner[0], part)
-    if outer in (Union, UnionType):
-        return RoleSwitch if part == RoleSwitch.__name__ else _KINDS[str(part)]
-    return inner[-1]
+    if outer in (list, dict):
+        return inner[-1]
+    return RoleSwitch if part == RoleSwitch.__name__ else _KINDS[str(part)]
 
 
 _WORDS = {
