@@ -36,7 +36,7 @@ from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
 from sync_core.flows.status import approve_removals, held, pause, problems, repoint, resume, status
 from sync_core.flows.validate import Light, Setup, as_plain, validate
-from sync_core.mapping import OWN_FIELDS
+from sync_core.mapping import OWN_FIELDS, place_of
 from sync_core.messages import split
 from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import (
@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FIELD",
-        help="empty this field of opportunities, or company.FIELD, which sync.toml maps no more",
+        help="empty this field of opportunities, or company.FIELD, which is mapped no more",
     )
     one = command("pause", _pause, "Stop the sync, across restarts, until `resume`; nothing is lost meanwhile.")
     one.add_argument(
@@ -239,9 +239,10 @@ class _Stop:
 
 def _sync(app: Engine, options: argparse.Namespace) -> int:
     if left_alone := suspended(app.world):
-        told = "; ".join(f"{name}: {why}" for name, why in left_alone.items())
+        file = app.world.config.file
+        told = "; ".join(f"{file.place(*place_of(name))}: {why}" for name, why in left_alone.items())
         if app.world.documents.read("feed", "opportunity") is None:
-            raise ConfigurationError(f"sync.toml names what one of the services lacks. {told}. Nothing was done.")
+            raise ConfigurationError(f"a first load needs every mapped field. {told}. Nothing was done.")
         complain(f"left alone for now: {told}")
     check_not_paused(app.world)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
@@ -409,7 +410,7 @@ def _repoint(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _propose(found: Setup, options: argparse.Namespace) -> int:
-    """Whatever is wrong with the present sync.toml: this makes the next one."""
+    """Whatever is wrong with the present mapping: this makes the next one."""
     if wrong := [what for setting, what in found.problems if setting != "SYNC_CONFIG"]:
         raise ConfigurationError("; ".join(wrong))
     _check_new(options)
@@ -546,7 +547,8 @@ def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
         if field not in described or not described[field].updateable:
             raise ConfigurationError(f"{field} can't be written in Marketo, so it can't be emptied. Nothing was done.")
         if field in field_digests(app.world.config):
-            raise ConfigurationError(f"{field} is still mapped: take it out of the mapping first. Nothing was done.")
+            place = app.world.config.file.place(*place_of(field))
+            raise ConfigurationError(f"{field} is still mapped ({place}): take it out first. Nothing was done.")
     held = holding(app.world, fields)
     if unheld := [field for field in fields if not held[field]]:
         raise ConfigurationError(f"the sync filled {', '.join(unheld)} in no record. Nothing was done.")

@@ -1,8 +1,4 @@
-"""`sync.toml`, read and validated once (design.md §8).
-
-The whole grammar is parsed; what is valid but not built yet is a `ConfigurationError` of its own, never ignored.
-Every error names the line and the key.
-"""
+"""`sync.toml`, read and validated once (design.md §8). Nothing in it is ignored; every error names line and key."""
 
 from __future__ import annotations
 
@@ -11,10 +7,11 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     field_validator,
@@ -38,6 +36,9 @@ PREFIX = r"^[A-Za-z0-9._:-]*$"  # a comma would split Marketo's filter values
 NOT_BLANK = r"\S"
 PERIOD = r"P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?"
 OWN_FIELDS = ("externalOpportunityId", "externalCompanyId", "externalSalesPersonId")
+
+Place = tuple[str | int, ...]
+"""Keys, and numbers of entries from 0, that lead to a place of the file: `("filter", "rule", 0, "column")`."""
 
 Scalar = str | int | float | bool
 ColumnName = Annotated[str, Field(pattern=COLUMN)]
@@ -62,7 +63,7 @@ def case_of(value: Any) -> str | None:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Column(_Strict):
@@ -293,8 +294,34 @@ class History(_Strict):
     values: bool = False
 
 
+def place_of(field: str) -> Place:
+    """Where a field stands that people are told of as `section.field`: those of people are in a table of their own."""
+    section, *rest = field.split(".")
+    return (section, "fields", *rest) if section == "people" else (section, *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a configuration was read from; not compared, since wherever it stands it is the same one."""
+
+    name: str = field(default="sync.toml", compare=False)
+    text: str = field(default="", compare=False)
+
+    def line(self, *path: str | int) -> str:
+        """`sync.toml line 7`: of the deepest key that can be found; the name alone where none can."""
+        number = _line(self.text, path)
+        return f"{self.name} line {number}" if number else self.name
+
+    def place(self, *path: str | int) -> str:
+        """`sync.toml line 7, opportunity.amount.currency`."""
+        keys = "".join(f" (entry {part + 1})" if isinstance(part, int) else f".{part}" for part in path)
+        return f"{self.line(*path)}, {keys[1:]}"
+
+
 class SyncConfig(_Strict):
     """The whole file."""
+
+    _file: File = PrivateAttr(default=File())
 
     opportunity: OpportunityMap
     company: CompanyMap = CompanyMap()
@@ -316,33 +343,42 @@ class SyncConfig(_Strict):
         text = json.dumps({name: part for name, part in content.items() if part}, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
+    @property
+    def file(self) -> File:
+        """For whoever finds out later, from the services, that something in it is wrong."""
+        return self._file
+
 
 def parse(text: str, *, name: str = "sync.toml") -> SyncConfig:
     """The configuration in *text*; ConfigurationError lists every wrong line and key of it."""
-    text = text.removeprefix("\ufeff")  # some editors on Windows begin a file with a byte order mark
+    file = File(name, text.removeprefix("\ufeff"))  # some editors on Windows begin a file with a byte order mark
     try:
-        data = tomllib.loads(text)
+        data = tomllib.loads(file.text)
         config = SyncConfig.model_validate(data)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(_no_toml(text, name, str(error))) from None
+        raise ConfigurationError(_no_toml(file, str(error))) from None
     except ValidationError as error:
-        raise ConfigurationError("; ".join(_problems(text, name, data, error.errors()))) from None
-    if wrong := [_problem(text, name, path, what) for path, what in _contradictions(config)]:
+        raise ConfigurationError("; ".join(_problems(file, data, error.errors()))) from None
+    if wrong := [f"{file.place(*path)}: {what}" for path, what in _contradictions(config)]:
         raise ConfigurationError("; ".join(wrong))
-    if missing := [_problem(text, name, path, f"{what} is not built yet") for path, what in _not_built(config)]:
-        raise ConfigurationError("; ".join(missing))
+    config._file = file
     return config
 
 
-def _contradictions(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
+def _contradictions(config: SyncConfig) -> Iterator[tuple[Place, str]]:
     """Where two places of the file don't fit together."""
-    for section, table in (("opportunity", config.opportunity), ("company", config.company)):
-        for field, source in table.fields.items():
+    for section, table, primary in (
+        ("opportunity", config.opportunity, "opportunityid"),
+        ("company", config.company, "accountid"),
+    ):
+        if table.key.column != primary:
+            yield (section, "key", "column"), f"must be {primary}, the primary key: it is the one id that never changes"
+        for name, source in table.fields.items():
             factors = source.product if isinstance(source, Product) else []
             for factor in (each.removesuffix("%") for each in factors):
                 if isinstance(table.fields.get(factor), Product) or factor not in table.fields:
                     yield (
-                        (section, field),
+                        (section, name),
                         f"can only multiply fields of [{section}] that are no products: not {factor}",
                     )
     if config.people.when_missing == "create" and "email" not in (match.marketo for match in config.people.match):
@@ -362,42 +398,36 @@ def _contradictions(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...],
                 yield path, "flag needs [removals] flag = { a Marketo field = its value }"
 
 
-def _not_built(config: SyncConfig) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Where the file asks for something valid that this version cannot do."""
-    for section, table in (("opportunity", config.opportunity), ("company", config.company)):
-        if table.key.column != f"{'account' if section == 'company' else section}id":
-            yield (section, "key"), "a key other than the primary key"
-
-
 # --- what is wrong, in words ----------------------------------------------------------------------------------
 
 
-def _no_toml(text: str, name: str, message: str) -> str:
+def _no_toml(file: File, message: str) -> str:
     """Python's message with the two most common mistakes in plain words; without a line it means the file's end."""
     what, _, place = message.partition(" (at ")
-    line = int(number[0]) if (number := re.search(r"\d+", place)) else len(text.splitlines())
+    lines = file.text.splitlines()
+    line = int(number[0]) if (number := re.search(r"\d+", place)) else len(lines)
     if what == "Cannot overwrite a value":
         what = "the same key stands in this table twice"
     elif what.startswith("Cannot declare"):
         what = "the same table stands in the file twice"
-    key = re.match(r"\s*([\w.-]+)\s*=", text.splitlines()[line - 1])
-    return f"{name} line {line}{f', {key[1]}' if key else ''}: not valid TOML: {what[:1].lower()}{what[1:]}"
+    key = re.match(r"\s*([\w.-]+)\s*=", lines[line - 1])
+    return f"{file.name} line {line}{f', {key[1]}' if key else ''}: not valid TOML: {what[:1].lower()}{what[1:]}"
 
 
-def _problems(text: str, name: str, data: Any, errors: Iterable[ErrorDetails]) -> list[str]:
+def _problems(file: File, data: Any, errors: Iterable[ErrorDetails]) -> list[str]:
     """One sentence per wrong key: what each member of a union would have taken is joined."""
-    found: dict[tuple[str | int, ...], list[str]] = {}
+    found: dict[Place, list[str]] = {}
     for error in errors:
         path = _written(data, error)
-        found.setdefault(path, []).append(_in_words(error, path))
+        found.setdefault(path, []).append(_in_words(error))
     # A table whose keys were looked at is no wrong kind of value, whatever else could have stood there.
     looked_into = {path[:end] for path in found for end in range(1, len(path))}
     kept = [path for path in found if path not in looked_into or not found[path][0].startswith("must be a ")]
-    kept.sort(key=lambda path: _line(text, path) or 0)
-    return [_problem(text, name, path, _joined(found[path])) for path in kept]
+    kept.sort(key=lambda path: _line(file.text, path) or 0)
+    return [f"{file.place(*path)}: {_joined(found[path])}" for path in kept]
 
 
-def _written(data: Any, error: ErrorDetails) -> tuple[str | int, ...]:
+def _written(data: Any, error: ErrorDetails) -> Place:
     """The keys as they stand in the file: without the names of our own models that pydantic puts between them."""
     path = list(error["loc"])
     if path[1:2] == ["fields"] and path[3:4] and path[3] in _KINDS:
@@ -422,23 +452,49 @@ def _joined(messages: list[str]) -> str:
     return "; ".join(rest or [must + " or ".join(kinds)])
 
 
-def _in_words(error: ErrorDetails, path: tuple[str | int, ...]) -> str:
+def _in_words(error: ErrorDetails) -> str:
     kind, limits = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown(path, error["input"])
+        return _unknown(error)
     if kind == "string_pattern_mismatch":
         return _PATTERNS[limits["pattern"]]
     words = _WORDS.get(kind)
     return words.format(**limits) if words else error["msg"]
 
 
-def _unknown(path: tuple[str | int, ...], value: Any) -> str:
-    if len(path) > 1:
-        return "unknown key"
-    known = list(SyncConfig.model_fields)
-    near = get_close_matches(str(path[0]), known, 1)
-    what = "unknown table" if isinstance(value, (dict, list)) else "unknown key outside of any table"
+def _unknown(error: ErrorDetails) -> str:
+    """With what is near it, or all that may stand there."""
+    *table, key = error["loc"]
+    known = _keys_at(table)
+    near = get_close_matches(str(key), known, 1)
+    if table:
+        return f"unknown key; did you mean {near[0]}?" if near else f"unknown key; the keys are {', '.join(known)}"
+    what = "unknown table" if isinstance(error["input"], (dict, list)) else "unknown key outside of any table"
     return f"{what}; did you mean [{near[0]}]?" if near else f"{what}; the tables are {', '.join(known)}"
+
+
+def _keys_at(table: Iterable[str | int]) -> list[str]:
+    """What may stand in *table*, which pydantic names: after a place where several kinds may stand, the one taken."""
+    kind: Any = SyncConfig
+    for part in table:
+        kind = _inside(kind, part)
+    return list(_types_by_key(kind))
+
+
+def _types_by_key(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _inside(kind: Any, part: str | int) -> Any:
+    """The type of *part* in a value of type *kind*: an entry, the value of a key, or the member of a union."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if outer is None:
+        return _types_by_key(kind)[str(part)]
+    if outer is Annotated:
+        return _inside(inner[0], part)
+    if outer in (list, dict):
+        return inner[-1]
+    return RoleSwitch if part == RoleSwitch.__name__ else _KINDS[str(part)]
 
 
 _WORDS = {
@@ -467,16 +523,9 @@ _PATTERNS = {
 }
 
 
-def _problem(text: str, name: str, path: tuple[str | int, ...], message: str) -> str:
-    """`sync.toml line 7, opportunity.amount.currency: …`; the line of the deepest key that can be found."""
-    where = f" line {line}" if (line := _line(text, path)) else ""
-    keys = "".join(f" (entry {part + 1})" if isinstance(part, int) else f".{part}" for part in path)
-    return f"{name}{where}, {keys[1:]}: {message}"
-
-
-def _line(text: str, path: tuple[str | int, ...]) -> int | None:
+def _line(text: str, path: Place) -> int | None:
     """The line of a key under its table's header, else of that header; TOML readers keep no positions."""
-    table: tuple[str | int, ...] = ()
+    table: Place = ()
     best: int | None = None
     seen: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):

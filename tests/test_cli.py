@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -181,7 +182,8 @@ def test_a_mapping_that_a_service_does_not_know_stops_sync_before_anything_is_qu
 
     assert run("sync") == cli.USAGE
 
-    assert "opportunity.description: Dynamics has no column new_nothing" in said(capsys)
+    told = r"sync\.toml line \d+, opportunity\.description: Dynamics has no column new_nothing"
+    assert re.search(told, said(capsys))
     assert stage.world.queue.lengths()["fresh"] == 0
 
 
@@ -264,7 +266,7 @@ def test_backfill_empties_a_field_of_companies_too_and_says_in_how_many(stage: S
     [
         (["--clear", "nextStep"], "the sync filled opportunity.nextStep in no record"),
         (["--clear", "company.industry"], "the sync filled company.industry in no record"),
-        (["--clear", "stage"], "opportunity.stage is still mapped"),
+        (["--clear", "stage"], "opportunity.stage is still mapped (sync.toml line 9, opportunity.stage)"),
         (["--clear", "company.company"], "company.company is still mapped"),
         (["--clear", "nothing"], "opportunity.nothing can't be written in Marketo"),
         (["--clear", "people.firstName"], "people.firstName can't be written in Marketo"),

@@ -519,7 +519,7 @@ class DataverseClient:
         if kind is None:
             raise ConfigurationError(_no_column(column, table))
         if kind not in _CHOICES:
-            raise ConfigurationError(f"{table}.{column} has no labels (it is {kind}): correct sync.toml")
+            raise ConfigurationError(f"{table}.{column} has no labels (it is {kind}): correct the mapping")
         path = f"EntityDefinitions(LogicalName='{table}')/Attributes(LogicalName='{column}')"
         cast = f"Microsoft.Dynamics.CRM.{_CHOICES[kind]}"
         query = "$select=LogicalName&$expand=OptionSet,GlobalOptionSet"
@@ -795,7 +795,7 @@ def _untracked(table: str) -> str:
 
 
 def _no_column(column: str, table: str) -> str:
-    return f"Dataverse's {table} has no column {column}: correct it in sync.toml"
+    return f"Dataverse's {table} has no column {column}: correct it in the mapping"
 
 
 def _unknown_column(message: str, table: str) -> str:
@@ -808,6 +808,6 @@ _UNTRACKED = ("0x80072491", "0x80072492")
 
 _BY_CODE: Mapping[str, Callable[[str, str], str]] = {
     NO_COLUMN: _unknown_column,
-    "0x8006088a": lambda message, table: f"Dataverse has no table {table}: check DATAVERSE_URL and sync.toml",
+    "0x8006088a": lambda message, table: f"Dataverse has no table {table}: check DATAVERSE_URL and the mapping",
 }
 """Codes that a person has to act on, whatever their status (dataverse.md §8)."""

@@ -11,7 +11,7 @@ from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Product, Source
 from sync_core.model import MarketoObject, Row
 from sync_core.rules.fields import UnfitValueError, marketo_fields
-from sync_core.rules.filters import outside
+from sync_core.rules.filters import ONLY, outside, sides
 from sync_core.rules.matching import type_of
 from sync_core.rules.sources import Need, needs
 from sync_core.rules.words import key_in_words, rules_in_words, source_in_words
@@ -50,7 +50,7 @@ def shown(world: World, key: str | None) -> dict[str, Any]:
 def _left_out(world: World, account: str) -> str:
     """The rule of `[company] only` that does not hold for *account*, in words."""
     rules = world.config.company.only
-    rows = plain_rows(world, "account", {account}, {rule.column for rule in rules})
+    rows = plain_rows(world, "account", {account}, sides(rules, *ONLY)[""])
     return outside(rules, {"": rows.get(account)}, world.clock.now())
 
 

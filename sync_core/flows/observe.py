@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sync_core.errors import ColumnsChanged, ConfigurationError
-from sync_core.flows.reading import DATE_TIME, Reading, check_rule, plain_rows
+from sync_core.flows.reading import DATE_TIME, Reading, check_rule, plain_rows, require
 from sync_core.flows.world import World
-from sync_core.mapping import Rule
+from sync_core.mapping import Place
 from sync_core.model import MarketoObject, Row
 from sync_core.rules.association import Association, associate, is_contact, master
-from sync_core.rules.fields import Mapped, UnfitValueError
-from sync_core.rules.filters import SIDES, outside, sides
+from sync_core.rules.fields import NO_FIELD, Mapped, UnfitValueError
+from sync_core.rules.filters import FILTER, outside, side_of, sides
 
 PER_CALL = 300  # records or filter values of one Marketo call (marketo.md §2)
 MERGE_DEPTH = 10  # how many merges in a row are followed
@@ -83,14 +83,15 @@ def observe(world: World, ids: Sequence[str]) -> Observation:
     """Read the present state of *ids*: a handful of requests per 200, never one per record."""
     try:
         return _observe(world, ids)
-    except ColumnsChanged:  # what is left of them is known now
+    except ColumnsChanged:  # what is left of them is known now; only the columns of `match` were not compared before
+        require(world.config.file, "contact", world.source.columns("contact"), match_columns(world))
         return _observe(world, ids)
 
 
 def _observe(world: World, ids: Sequence[str]) -> Observation:
     config = world.config
     reading = Reading(
-        world, "opportunity", MarketoObject.OPPORTUNITY, config.opportunity.fields, more=_rule_columns(world)
+        world, "opportunity", MarketoObject.OPPORTUNITY, config.opportunity.fields, more=rule_columns(world)
     )
     unflagged = {name: not value if isinstance(value, bool) else None for name, value in _flags(world, reading).items()}
     owner_columns = OWNER_COLUMNS if config.owner.salesperson else ()
@@ -121,9 +122,9 @@ def _observe(world: World, ids: Sequence[str]) -> Observation:
 
 def _flags(world: World, reading: Reading) -> Mapping[str, Any]:
     """The fields that mark a removed opportunity; a flag that Marketo lacks is an error, since it protects."""
-    flags = world.config.removals.flag
-    if unknown := sorted(name for name in flags if name not in reading.described):
-        raise ConfigurationError(f"sync.toml, [removals] flag: Marketo has no field {', '.join(unknown)}")
+    flags, file = world.config.removals.flag, world.config.file
+    if unknown := [file.place("removals", "flag", name) for name in flags if name not in reading.described]:
+        raise ConfigurationError("; ".join(f"{place}: {NO_FIELD}" for place in unknown))
     return flags
 
 
@@ -134,8 +135,8 @@ def _outsiders(
     rules = world.config.filter.rule
     if not rules:
         return {}
-    columns = sides(rules)
-    _check_rules(world, rules)
+    columns = sides(rules, *FILTER)
+    check_rules(world)
     people = {key: _standing(row, contacts) for key, row in rows.items()}
     companies = {key: association.account for key, association in associations.items()}
     of_account = plain_rows(world, "account", {key for key in companies.values() if key}, columns["account"])
@@ -153,12 +154,12 @@ def _outsiders(
     return found
 
 
-def _check_rules(world: World, rules: Sequence[Rule]) -> None:
-    """What no value of its column can meet would leave every opportunity out."""
-    for rule in rules:
-        side, _, column = rule.column.rpartition(".")
-        table, name = (side, column) if side in SIDES else ("opportunity", rule.column)
-        check_rule(rule, world.source.columns(table).get(name, DATE_TIME), "[[filter.rule]]")
+def check_rules(world: World) -> None:
+    """A rule of the filter that no value of its column can meet would leave every opportunity out."""
+    for number, rule in enumerate(world.config.filter.rule):
+        side, column = side_of(rule)
+        kind = world.source.columns(side or "opportunity").get(column, DATE_TIME)
+        check_rule(world.config.file, (*FILTER, number), rule, kind)
 
 
 def _standing(row: Row, contacts: Mapping[str, Row]) -> str | None:
@@ -191,20 +192,27 @@ def suspended(world: World) -> dict[str, str]:
     ):
         if section == "people" and config.people.when_missing != "create":
             continue
-        reading = Reading(world, table, kind, fields, more=_rule_columns(world) if section == "opportunity" else ())
+        reading = Reading(world, table, kind, fields, more=rule_columns(world) if section == "opportunity" else None)
         found |= {f"{section}.{name}": why for name, why in reading.suspended.items()}
     return found
 
 
-def _rule_columns(world: World) -> set[str]:
+def rule_columns(world: World) -> Mapping[Place, str]:
     """Columns of the opportunity that rules read: the customer's role, the filter."""
     role = world.config.stakeholders.customer_role
-    return sides(world.config.filter.rule)[""] | (set() if isinstance(role, str) else {role.when})
+    of_role: dict[Place, str] = {} if isinstance(role, str) else {("stakeholders", "customer_role", "when"): role.when}
+    return sides(world.config.filter.rule, *FILTER)[""] | of_role
+
+
+def match_columns(world: World) -> Mapping[Place, str]:
+    """Columns of the contact that the rules of `people.match` read."""
+    rules = enumerate(world.config.people.match)
+    return {("people", "match", number, "dataverse"): rule.dataverse for number, rule in rules}
 
 
 def _contacts(world: World, ids: set[str], *, known_accounts: set[str]) -> dict[str, Row]:
     """The contacts among *ids*, and the masters of merged ones, to the end."""
-    wanted = (*CONTACT_COLUMNS, *(match.dataverse for match in world.config.people.match))
+    wanted = (*CONTACT_COLUMNS, *match_columns(world).values())
     found: dict[str, Row] = {}
     missing = ids - known_accounts
     for _ in range(MERGE_DEPTH):

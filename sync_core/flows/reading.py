@@ -9,7 +9,7 @@ from typing import Any
 
 from sync_core.errors import ConfigurationError
 from sync_core.flows.world import World
-from sync_core.mapping import Rule, Source
+from sync_core.mapping import File, Place, Rule, Source
 from sync_core.model import MarketoObject, Row
 from sync_core.rules.fields import Mapped, marketo_fields, usable
 from sync_core.rules.sources import CHOICES, CURRENCY, LOOKUPS, NUMBERS, Knowledge, Need, needs
@@ -18,7 +18,7 @@ DATE_TIME = "DateTime"
 
 
 class Reading:
-    """Made for each delivery, from metadata that the clients remember; *more* are further columns wanted.
+    """Made for each delivery, from metadata that the clients remember; *more* are columns that rules want, by place.
 
     *creating*: some fields can be set when a record is made, and never again. `suspended` says which fields can't be
     filled now, and why: the rest goes on without them.
@@ -30,7 +30,7 @@ class Reading:
         table: str,
         kind: MarketoObject,
         fields: Mapping[str, Source],
-        more: Collection[str] = (),
+        more: Mapping[Place, str] | None = None,
         *,
         creating: bool = False,
     ) -> None:
@@ -38,15 +38,16 @@ class Reading:
         self.table = table
         self.described = world.target.describe(kind)
         self.kinds = dict(world.source.columns(table))
-        wanted = {need.column for source in fields.values() for need in needs(source)} | set(more)
+        more = more or {}
+        wanted = {need.column for source in fields.values() for need in needs(source)} | set(more.values())
         self._look_one_hop_away({column for column in wanted if "." in column})
-        _require(table, self.kinds, more)
+        require(world.config.file, table, self.kinds, more)
         settable = {n: replace(f, updateable=True) for n, f in self.described.items()} if creating else self.described
         converted = any(need.iso for source in fields.values() for need in needs(source))
         rates = world.source.rates() if converted else {}
         self.fields, self.suspended = usable(fields, settable, self.kinds, rates.keys())
         going = {need for source in self.fields.values() for need in needs(source)}
-        self.needs = going | {Need(column) for column in more}
+        self.needs = going | {Need(column) for column in more.values()}
         self.known = Knowledge(self._labels(), rates)
 
     def rows(self, ids: Collection[str], *, select: Collection[str] = ()) -> Mapping[str, Row]:
@@ -102,10 +103,12 @@ class Reading:
                 row |= {f"{lookup}.{name}": value for name, value in there.items()}
 
 
-def _require(table: str, kinds: Mapping[str, str], columns: Collection[str]) -> None:
+def require(file: File, table: str, kinds: Mapping[str, str], columns: Mapping[Place, str]) -> None:
     """A rule without its column would decide wrongly: unlike a field it can't be left alone."""
-    if missing := sorted(set(columns) - kinds.keys()):
-        raise ConfigurationError(f"sync.toml: Dynamics' {table} has no column {', '.join(missing)}")
+    if missing := [(place, column) for place, column in columns.items() if column not in kinds]:
+        remedy = "use a column's logical name"
+        told = (f"{file.place(*place)}: Dynamics' {table} has no column {name}: {remedy}" for place, name in missing)
+        raise ConfigurationError("; ".join(told))
 
 
 def _select(column: str, money: str | None, kind: str) -> set[str]:
@@ -124,22 +127,23 @@ def _logical(row: Row) -> dict[str, Any]:
     return {**row, **lookups}
 
 
-def check_rule(rule: Rule, kind: str, where: str) -> None:
+def check_rule(file: File, where: Place, rule: Rule, kind: str) -> None:
     """A rule that a column's values can never meet would leave everything out: `since` without a time, a label."""
     if rule.since is not None and kind != DATE_TIME:
-        raise ConfigurationError(f"sync.toml, {where}: {rule.column} holds no time (it is {kind})")
-    named = [*(rule.among or ()), *(rule.not_in or ()), rule.equals]
-    if kind in (CHOICES | NUMBERS) - {"Boolean"} and any(isinstance(value, str) for value in named):
-        raise ConfigurationError(
-            f"sync.toml, {where}: {rule.column} holds numbers (it is {kind}): name them, no labels"
-        )
+        raise ConfigurationError(f"{file.place(*where, 'since')}: {rule.column} holds no time (it is {kind})")
+    if kind not in (CHOICES | NUMBERS) - {"Boolean"}:
+        return
+    for key, named in (("in", rule.among), ("not_in", rule.not_in), ("equals", [rule.equals])):
+        if any(isinstance(value, str) for value in named or ()):
+            place = file.place(*where, key)
+            raise ConfigurationError(f"{place}: {rule.column} holds numbers (it is {kind}): name them, no labels")
 
 
-def plain_rows(world: World, table: str, ids: Collection[str], columns: Collection[str]) -> Mapping[str, Row]:
-    """The rows of *ids* with *columns* by logical names. Raises ConfigurationError for a column that isn't there."""
+def plain_rows(world: World, table: str, ids: Collection[str], columns: Mapping[Place, str]) -> Mapping[str, Row]:
+    """The rows of *ids* with the *columns* of rules. Raises ConfigurationError for one that isn't there."""
     if not columns:
         return {}
     kinds = world.source.columns(table)
-    _require(table, kinds, columns)
-    select = {wire for name in columns for wire in _select(name, None, kinds[name])}
+    require(world.config.file, table, kinds, columns)
+    select = {wire for name in columns.values() for wire in _select(name, None, kinds[name])}
     return {key: _logical(row) for key, row in world.source.rows(table, ids, select).items()} if ids else {}

@@ -20,7 +20,7 @@ from sync_core.messages import split
 from sync_core.model import Answer, Lane, LedgerRow, MarketoField, MarketoObject, State, Work
 from sync_core.ports import Ledger
 from sync_core.rules.fields import UnfitValueError, digests
-from sync_core.rules.filters import outside
+from sync_core.rules.filters import ONLY, outside, sides
 from sync_core.rules.planning import changed_fields, wait
 
 COMPANY_ID = "externalCompanyId"
@@ -156,11 +156,11 @@ class References:
             self.kind.table,
             self.kind.target,
             self._fields,
-            more={rule.column for rule in only},
+            more=sides(only, *ONLY)[""],
             creating=self.kind is SALES_PERSONS,
         )
-        for rule in only:
-            check_rule(rule, reading.kinds.get(rule.column, ""), "[company] only")
+        for number, rule in enumerate(only):
+            check_rule(self.world.config.file, (*ONLY, number), rule, reading.kinds.get(rule.column, ""))
         rows = reading.rows(self.cases.keys(), select=("versionnumber",))
         emptied: list[str] = []
         if self.kind is COMPANIES:

@@ -21,12 +21,13 @@ from uuid import uuid4
 from sync_core.errors import ConfigurationError, RetryLater, SplitBatch, SyncError
 from sync_core.flows.detect import BUSY_QUEUE, OPPORTUNITY, side_tables
 from sync_core.flows.guard import PAUSE, compare_pair
-from sync_core.flows.reading import Reading
+from sync_core.flows.observe import check_rules, match_columns, rule_columns
+from sync_core.flows.reading import Reading, check_rule
 from sync_core.flows.world import World
-from sync_core.mapping import SALES_PERSON_FIELDS, Column, Source
+from sync_core.mapping import SALES_PERSON_FIELDS, Column, Place, Source, place_of
 from sync_core.model import Lane, MarketoField, MarketoObject
 from sync_core.rules.fields import length
-from sync_core.rules.filters import sides
+from sync_core.rules.filters import FILTER, ONLY, sides
 from sync_core.rules.schedule import last_due
 from sync_core.rules.sources import LOOKUPS, Need, needs
 
@@ -50,6 +51,7 @@ FOR_ROLES: Mapping[str, Collection[str]] = {
 }
 """What the association rules read, whatever sync.toml names: if it came as empty, roles would be removed."""
 HIGHEST_PERSON = 2_000_000_000  # ids count up from 1 in each subscription
+FILE = "mapping file"  # the name of the check that others stand on
 NEVER_LATE = datetime.max.replace(tzinfo=UTC)
 
 
@@ -116,7 +118,6 @@ def _tried(run: Callable[[], Finding]) -> Finding:
 
 def _parted(text: str) -> tuple[str, str]:
     """Our errors say first what is, then what to do: `the secret is wrong: copy the secret's value`."""
-    text = text.removeprefix("sync.toml: ")
     for mark in (": ", "; ", ". "):
         found, _, remedy = text.rpartition(mark) if mark == ": " else text.partition(mark)
         if found and remedy:
@@ -131,7 +132,7 @@ def _listed(names: Iterable[str], most: int = 6) -> str:
 
 
 class _Part(NamedTuple):
-    """One section of sync.toml that fills an object of Marketo from a table of Dynamics."""
+    """One section of the mapping that fills an object of Marketo from a table of Dynamics."""
 
     section: str
     table: str
@@ -152,13 +153,13 @@ class _Checks:
         settings = self._settings
         dynamics = ("application user",)
         marketo = ("sign-in to Marketo", "calls left today")
-        both = (*dynamics, *marketo, "sync.toml")
+        both = (*dynamics, *marketo, FILE)
         sales = [self._permission_line(MarketoObject.SALES_PERSON, "sales persons", marketo)]
         return (
             ("Settings", "storage settings", partial(settings, "AzureWebJobsStorage"), ()),
             ("Settings", "Dynamics settings", partial(settings, "DATAVERSE_"), ()),
             ("Settings", "Marketo settings", partial(settings, "MARKETO_"), ()),
-            ("Settings", "sync.toml", self._config, ()),
+            ("Settings", FILE, self._config, ()),
             *(("Storage", name, partial(self._probe, name), ("storage settings",)) for name in self.setup.probes),
             ("Dynamics", "sign-in to Dynamics", self._dynamics_sign_in, ("Dynamics settings",)),
             ("Dynamics", "application user", self._application_user, ("sign-in to Dynamics",)),
@@ -175,13 +176,14 @@ class _Checks:
             *(sales if self.config.owner.salesperson else []),
             self._permission_line(MarketoObject.LEAD, "people", marketo),
             ("Marketo", "clock", self._clock, marketo),
-            ("Mapping", "columns", self._columns, (*dynamics, "sync.toml")),
+            ("Mapping", "columns", self._columns, (*dynamics, FILE)),
+            ("Mapping", "rules", self._rules, ("columns",)),
             ("Mapping", "column security", self._column_security, ("columns",)),
-            ("Mapping", "fields", self._fields, (*marketo, "sync.toml")),
+            ("Mapping", "fields", self._fields, (*marketo, FILE)),
             ("Mapping", "types", self._types, (*both, "columns", "fields")),
             ("Mapping", "text lengths", self._lengths, (*both, "fields")),
-            ("Mapping", "matching people", self._matching, (*marketo, "people", "sync.toml")),
-            ("Mapping", "stakeholder roles", self._stakeholders, (*dynamics, "read rights", "sync.toml")),
+            ("Mapping", "matching people", self._matching, (*marketo, "people", FILE)),
+            ("Mapping", "stakeholder roles", self._stakeholders, (*dynamics, "read rights", FILE)),
             ("Running", "schedule", self._schedule, ()),
             ("Running", "queue", self._queue, ("queues",)),
             ("Running", "poison", self._poison, ("queues",)),
@@ -205,7 +207,7 @@ class _Checks:
         wrong = [what for name, what in self.setup.problems if name == "SYNC_CONFIG"]
         if wrong:
             return Finding(Light.RED, "; ".join(wrong), "correct it; docs/mapping.md explains each key")
-        return Finding(Light.GREEN, f"understood, version {self.config.version}")
+        return Finding(Light.GREEN, f"{self.config.file.name} is understood, version {self.config.version}")
 
     def _probe(self, name: str) -> Finding:
         self.setup.probes[name]()
@@ -384,15 +386,26 @@ class _Checks:
         """Those of the fields and those of the rules; then a read with all of them, of a row that nobody has."""
         missing, wanted = [], self._wanted(lambda need: (need.column,))
         for table, columns in wanted.items():
-            missing += [f"{table}.{column}" for column in sorted(columns) if not self._kind(table, column)]
+            lacking = [column for column in sorted(columns) if not self._kind(table, column)]
+            missing += [f"{table}.{column} ({self.config.file.place(*columns[column])})" for column in lacking]
         if missing:
-            return Finding(
-                Light.RED, f"Dynamics has no column {_listed(missing)}", "correct sync.toml: logical names, lower case"
-            )
+            return Finding(Light.RED, f"Dynamics has no column {_listed(missing)}", "use logical names, in lower case")
         for table, columns in wanted.items():
             select = {self._selected(table, column) for column in columns}
             self.world.source.rows(table, [str(uuid4())], select)
         return Finding(Light.GREEN, f"all {sum(map(len, wanted.values()))} exist and can be read")
+
+    def _rules(self) -> Finding:
+        """Whether each rule of the filter and of `[company] only` can hold at all."""
+        only, columns = self.config.company.only, self.world.source.columns("account")
+        try:
+            check_rules(self.world)
+            for number, rule in enumerate(only):
+                check_rule(self.config.file, (*ONLY, number), rule, columns[rule.column])
+        except ConfigurationError as error:
+            return Finding(Light.RED, str(error), "correct the rule; until then nothing is posted")
+        number = len(self.config.filter.rule) + len(only)
+        return Finding(Light.GREEN, f"all {number} can hold" if number else "none: everything counts")
 
     def _column_security(self) -> Finding:
         """Our rights to a secured column can't be asked; without any it reads as null, so what it holds shows them."""
@@ -424,18 +437,23 @@ class _Checks:
         secured = {table: columns & set(self.world.source.secured(table)) for table, columns in found.items()}
         return {table: columns for table, columns in secured.items() if columns}
 
-    def _wanted(self, read: Callable[[Need], Iterable[str]]) -> Mapping[str, set[str]]:
-        """By table the columns that sync.toml needs; *read* gives those of one of its fields."""
-        config, wanted = self.config, defaultdict[str, set[str]](set)
+    def _wanted(self, read: Callable[[Need], Iterable[str]]) -> Mapping[str, Mapping[str, Place]]:
+        """By table the columns that the mapping needs, each with one of the places that name it.
+
+        *read* gives the columns that a field's need comes down to.
+        """
+        wanted = defaultdict[str, dict[str, Place]](dict)
         for part in self._parts():
-            every = (need for source in part.fields.values() for need in needs(source))
-            wanted[part.table] |= {column for need in every for column in read(need)}
-        wanted["contact"] |= {match.dataverse for match in config.people.match}
-        wanted["account"] |= sides(config.company.only)[""]
-        for side, columns in sides(config.filter.rule).items():
-            wanted[side or OPPORTUNITY] |= columns
-        if not isinstance(config.stakeholders.customer_role, str):
-            wanted[OPPORTUNITY].add(config.stakeholders.customer_role.when)
+            for name, source in part.fields.items():
+                place = place_of(f"{part.section}.{name}")
+                wanted[part.table] |= {column: place for need in needs(source) for column in read(need)}
+        filters = sides(self.config.filter.rule, *FILTER)
+        for table, columns in (
+            (OPPORTUNITY, rule_columns(self.world)),
+            ("account", sides(self.config.company.only, *ONLY)[""] | filters["account"]),
+            ("contact", {**match_columns(self.world), **filters["contact"]}),
+        ):
+            wanted[table] |= {column: place for place, column in columns.items()}
         return {table: columns for table, columns in wanted.items() if columns}
 
     def _kind(self, table: str, column: str) -> str:
@@ -456,7 +474,7 @@ class _Checks:
         return f"_{column}_value" if self._kind(table, column) in LOOKUPS else column
 
     def _described(self) -> Mapping[str, MarketoField | None]:
-        """What Marketo says of each field that sync.toml fills, by `section.field`; None if there is no such field."""
+        """What Marketo says of each mapped field, by `section.field`; None if there is no such field."""
         found: dict[str, MarketoField | None] = {}
         for part in self._parts():
             described = self.world.target.describe(part.kind)
@@ -466,7 +484,7 @@ class _Checks:
 
     def _fields(self) -> Finding:
         described = self._described()
-        if missing := [name for name, field in described.items() if field is None]:
+        if missing := [self._lined(name) for name, field in described.items() if field is None]:
             return Finding(
                 Light.RED, f"Marketo has no field {_listed(missing)}", "take it out, or have Marketo support create it"
             )
@@ -475,8 +493,12 @@ class _Checks:
             n for n, field in described.items() if field and not field.updateable and n.split(".")[0] not in settable
         ]
         if fixed:
-            return Finding(Light.RED, f"Marketo lets nobody write {_listed(fixed)}", "take it out of sync.toml")
+            return Finding(Light.RED, f"Marketo lets nobody write {_listed(map(self._lined, fixed))}", "take it out")
         return Finding(Light.GREEN, f"all {len(described)} exist and can be written")
+
+    def _lined(self, field: str) -> str:
+        """`company.website (sync.toml line 15)`"""
+        return f"{field} ({self.config.file.line(*place_of(field))})"
 
     def _types(self) -> Finding:
         bad: dict[str, str] = {}
@@ -484,12 +506,12 @@ class _Checks:
             reading = Reading(self.world, part.table, part.kind, part.fields, creating=part.creating)
             bad |= {f"{part.section}.{name}": why for name, why in reading.suspended.items()}
         if bad:
-            told = "; ".join(f"{name}: {why}" for name, why in bad.items())
-            return Finding(Light.RED, told, "correct sync.toml; until then these fields are left alone")
+            told = "; ".join(f"{self._lined(name)}: {why}" for name, why in bad.items())
+            return Finding(Light.RED, told, "correct that; until then these fields are left alone")
         return Finding(Light.GREEN, "every column fits its field")
 
     def _lengths(self) -> Finding:
-        """A cut that sync.toml asks for by name is nobody's surprise."""
+        """A cut that the mapping asks for by name is nobody's surprise."""
         long = [(name, source, why) for part in self._parts() for name, source, why in self._too_long(part)]
         if rejected := [f"{name} {why}" for name, source, why in long if source.too_long == "reject"]:
             return Finding(
@@ -503,7 +525,7 @@ class _Checks:
                 f"{_listed(unsaid, 3)}: longer texts will be cut",
                 'write too_long = "cut" if that is meant, or "reject" to have them parked',
             )
-        return Finding(Light.GREEN, f"cut as sync.toml says: {_listed(n for n, _, _ in long)}" if long else "all fit")
+        return Finding(Light.GREEN, f"cut as the mapping says: {_listed(n for n, _, _ in long)}" if long else "all fit")
 
     def _too_long(self, part: _Part) -> list[tuple[str, Column, str]]:
         described, lengths = self.world.target.describe(part.kind), self.world.source.lengths(part.table)
@@ -521,30 +543,32 @@ class _Checks:
             return Finding(
                 Light.RED,
                 f"Marketo can't search people by {_listed(unknown)}",
-                f"name one of these in [people] match: {_listed(sorted(searchable), 8)}",
+                f"name one of these in {self.config.file.place('people', 'match')}: {_listed(sorted(searchable), 8)}",
             )
         return Finding(Light.GREEN, f"by {_listed(asked)}")
 
     def _stakeholders(self) -> Finding:
-        wanted = self.config.stakeholders
+        wanted, file = self.config.stakeholders, self.config.file
         roles = self.world.source.connection_roles().values()
         counted = {role.name for role in roles if role.category in wanted.categories}
         if not counted:
             return Finding(
                 Light.AMBER,
                 f"no connection role has category {_listed(map(str, wanted.categories))}: no connection gives a role",
-                "correct categories in [stakeholders], or give the roles that category in Dynamics",
+                f"correct {file.place('stakeholders', 'categories')}, or give the roles that category in Dynamics",
             )
         known = {role.name.casefold() for role in roles}
         made = {text.casefold() for text in (*wanted.rename.values(), wanted.default_role, *self._customer_roles())}
-        unknown = [name for name in (*wanted.exclude, *wanted.rename) if name.casefold() not in known]
-        unknown += [name for name in wanted.primary_roles if name.casefold() not in known | made]
+        named = {"exclude": known, "rename": known, "primary_roles": known | made}
+        unknown = [
+            f"{name} ({file.line('stakeholders', key, name)})"
+            for key, there in named.items()
+            for name in getattr(wanted, key)
+            if name.casefold() not in there
+        ]
         if unknown:
-            return Finding(
-                Light.AMBER,
-                f"Dynamics has no connection role {_listed(unknown)}",
-                "correct [stakeholders] in sync.toml",
-            )
+            remedy = "correct it in [stakeholders]"
+            return Finding(Light.AMBER, f"Dynamics has no connection role {_listed(unknown)}", remedy)
         return Finding(Light.GREEN, _listed(sorted(counted), 4))
 
     def _customer_roles(self) -> Collection[str]:
@@ -554,14 +578,11 @@ class _Checks:
     # --- what runs ----------------------------------------------------------------------------------------------
 
     def _schedule(self) -> Finding:
-        wrong = "; ".join(what for name, what in self.setup.problems if name == "SYNC_SCHEDULE")
         remedy = "such as 0 */5 * * * *: second, minute, hour, day, month, weekday, in UTC"
-        if wrong:
-            return Finding(Light.RED, wrong, remedy)
         try:
             due = last_due(self.setup.schedule, self.world.clock.now())
         except ValueError as error:
-            return Finding(Light.RED, f"SYNC_SCHEDULE {self.setup.schedule}: {error}", remedy)
+            return Finding(Light.RED, f"SYNC_SCHEDULE: {error}", remedy)
         if due is None:
             return Finding(Light.RED, f"SYNC_SCHEDULE {self.setup.schedule} never fires", remedy)
         return Finding(Light.GREEN, f"{self.setup.schedule} (UTC)")

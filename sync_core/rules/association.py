@@ -29,7 +29,7 @@ class Exclusion(StrEnum):
     NO_ROLE = "the connection has no role"
     UNKNOWN_ROLE = "the connection role can't be read in Dynamics"
     CATEGORY = "the connection role is in no stakeholder category"
-    EXCLUDED = "the connection role is excluded in sync.toml"
+    EXCLUDED = "the connection role is excluded in the mapping"
     UNREADABLE = "the contact can't be read in Dynamics"
     NO_EMAIL = "the contact has no e-mail address in Dynamics"
     BAD_EMAIL = "the contact's e-mail address is none that Marketo accepts"

@@ -21,6 +21,7 @@ DOCUMENTED_LENGTHS = {"externalCompanyId": 50, "externalOpportunityId": 50}  # m
 DEFAULT_LENGTH = 255  # a string field that describes no length (marketo.md §5.4)
 TEXT_BYTES = 30_000  # a text area holds this many bytes of UTF-8 (marketo.md §5.4)
 LARGEST = 2**63 - 1
+NO_FIELD = "Marketo has no such field: take it out, or have Marketo support create it"
 JOINER = "\u200d"  # ties two emoji into one
 
 
@@ -51,7 +52,7 @@ def usable(
     for name, source in fields.items():
         field = described.get(name)
         if field is None:
-            suspended[name] = "Marketo has no such field: take it out, or have Marketo support create it"
+            suspended[name] = NO_FIELD
         elif not field.updateable:
             suspended[name] = "Marketo lets nobody write it: take it out"
         elif why := unfit(source, kinds, field.type, currencies) or _unfit_constant(source, field):
@@ -62,14 +63,14 @@ def usable(
 
 
 def _unfit_constant(source: Source, field: MarketoField) -> str:
-    """Why a value that stands in sync.toml itself can't be sent: every record would be refused for it."""
+    """Why a value that stands in the mapping itself can't be sent: every record would be refused for it."""
     value = source.value if isinstance(source, Constant) else source.default if isinstance(source, Column) else None
     try:
         if value is not None:
             convert: Callable[[Any], Any] = _CONVERSIONS.get(field.type, _text)
             convert(clean(value))
     except (TypeError, ValueError, ArithmeticError):
-        return f"{value!r} in sync.toml doesn't fit Marketo's type {field.type}"
+        return f"{value!r} in the mapping doesn't fit Marketo's type {field.type}"
     return ""
 
 

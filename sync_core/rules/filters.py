@@ -8,32 +8,38 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sync_core.mapping import PERIOD, Rule
+from sync_core.mapping import PERIOD, Place, Rule
 from sync_core.rules.sources import matches
 
 SIDES = ("account", "contact")
+FILTER, ONLY = ("filter", "rule"), ("company", "only")  # where rules stand in the mapping
 DATE_ONLY = len("2026-01-31")
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
-def sides(rules: Sequence[Rule]) -> dict[str, set[str]]:
-    """The columns that *rules* read, by whose they are: `""` the record's own, `account`, `contact`."""
-    found: dict[str, set[str]] = {"": set(), "account": set(), "contact": set()}
-    for rule in rules:
-        side, _, column = rule.column.rpartition(".")
-        if side in SIDES:
-            found[side].add(column)
-        else:
-            found[""].add(rule.column)
+def sides(rules: Sequence[Rule], *where: str) -> dict[str, dict[Place, str]]:
+    """The columns that *rules* read, each with its place in the mapping, where the rules stand at *where*.
+
+    By whose they are: `""` the record's own, `account`, `contact`.
+    """
+    found: dict[str, dict[Place, str]] = {"": {}, "account": {}, "contact": {}}
+    for number, rule in enumerate(rules):
+        side, column = side_of(rule)
+        found[side][(*where, number, "column")] = column
     return found
+
+
+def side_of(rule: Rule) -> tuple[str, str]:
+    """Whose column *rule* is about, as `sides` names them, and how it is called there."""
+    side, _, column = rule.column.rpartition(".")
+    return (side, column) if side in SIDES else ("", rule.column)
 
 
 def outside(rules: Sequence[Rule], rows: Mapping[str, Mapping[str, Any] | None], now: datetime) -> str:
     """The first rule that does not hold, in words; '' if all do. *rows* as `sides` names them; None: there is none."""
     for rule in rules:
-        side, _, column = rule.column.rpartition(".")
-        name, row = (column, rows.get(side)) if side in SIDES else (rule.column, rows.get(""))
-        if not holds(rule, (row or {}).get(name), now):
+        side, column = side_of(rule)
+        if not holds(rule, (rows.get(side) or {}).get(column), now):
             return f"outside the filter: {rule.column}"
     return ""
 

@@ -34,7 +34,7 @@ def last_due(schedule: str, before: datetime) -> datetime | None:
 def _fields(schedule: str) -> Sequence[Sequence[int]]:
     parts = schedule.split()
     if len(parts) != len(FIELDS):
-        raise ValueError(f"it has {len(parts)} fields instead of six")
+        raise ValueError(f"it must have six fields, not {len(parts)}")
     return [_numbers(part, *field) for part, field in zip(parts, FIELDS, strict=True)]
 
 

@@ -120,7 +120,7 @@ REMEDIES: Mapping[str, str] = {
     "612": "Marketo did not accept our content type; check what stands between this app and MARKETO_URL",
     "616": "this kind of subscription has no such API; ask Adobe",
     "703": "this feature is not switched on in the subscription; ask Adobe",
-    "1006": "unknown field in the mapping; correct sync.toml, or have the field created in Marketo",
+    "1006": "unknown field in the mapping; take it out, or have the field created in Marketo",
     "1018": "this Marketo is natively linked to a CRM, and then nobody can write opportunities through its API; "
     "use a subscription without such a link (a link cannot be undone)",
 }

@@ -447,7 +447,7 @@ def test_opportunities_are_found_by_part_of_their_name(client, app) -> None:
 def test_an_unknown_column_is_named_with_where_to_correct_it(client, app) -> None:
     ids = [make(app, "opportunity", name="Deal")]
 
-    with pytest.raises(ConfigurationError, match=r"new_missing.*sync\.toml"):
+    with pytest.raises(ConfigurationError, match=r"new_missing: correct it in the mapping"):
         client.rows("opportunity", ids, ["name", "new_missing"])
 
 
@@ -610,7 +610,7 @@ def test_a_language_without_labels_falls_back_to_the_organizations_own(client) -
 
 def test_labels_of_what_has_none_are_a_fault_of_the_mapping(client) -> None:
     for column in ("name", "new_missing"):
-        with pytest.raises(ConfigurationError, match=f"{column}.*sync.toml"):
+        with pytest.raises(ConfigurationError, match=f"{column}.*the mapping"):
             client.labels("opportunity", column, 1033)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from sync_core.errors import ConfigurationError
+from sync_core.mapping import parse
 from sync_core.model import Lane, State
 from sync_core.wiring import read_config
+from tests.flows.mapped import written
 from tests.flows.org import Org
 from tests.flows.test_changes import state_of
 from tests.stage import Stage
@@ -29,10 +31,89 @@ def test_a_rule_about_a_column_that_dynamics_does_not_have_stops_the_lane() -> N
     stage = Stage(changes=rule)
     Org(stage)
 
+    assert "opportunity has no column new_kind" in trouble_of(stage)
+
+
+RULE = '[[filter.rule]]\ncolumn = "statecode"\nnull = false\n[[filter.rule]]\ncolumn = '
+NO_COLUMN = "Dynamics' {} has no column new_missing: use a column's logical name"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "place", "told"),
+    [
+        (f'{RULE}"new_missing"\nin = [1]', "new_missing", "filter.rule (entry 2).column", "opportunity"),
+        (f'{RULE}"account.new_missing"\nin = [1]', "new_missing", "filter.rule (entry 2).column", "account"),
+        (f'{RULE}"contact.new_missing"\nin = [1]', "new_missing", "filter.rule (entry 2).column", "contact"),
+        (
+            {"stakeholders": ['customer_role = { when = "new_missing", is = { 2 = "A" }, else = "B" }']},
+            "new_missing",
+            "stakeholders.customer_role.when",
+            "opportunity",
+        ),
+        (
+            {"company": ['only = [{ column = "new_missing", in = [1] }]']},
+            "new_missing",
+            "company.only (entry 1).column",
+            "account",
+        ),
+        (
+            {"people": ['match = [{ marketo = "email", dataverse = "new_missing" }]']},
+            "new_missing",
+            "people.match (entry 1).dataverse",
+            "contact",
+        ),
+        (
+            f'{RULE}"name"\nsince = "P1M"',
+            "since =",
+            "filter.rule (entry 2).since",
+            "name holds no time (it is String)",
+        ),
+        (
+            f'{RULE}"account.customertypecode"\nnull = false\nnot_in = ["Vendor"]',
+            "not_in =",
+            "filter.rule (entry 2).not_in",
+            "account.customertypecode holds numbers (it is Picklist): name them, no labels",
+        ),
+        (
+            {"company": ['only = [{ column = "customertypecode", equals = "Vendor" }]']},
+            "Vendor",
+            "company.only (entry 1).equals",
+            "customertypecode holds numbers (it is Picklist): name them, no labels",
+        ),
+        (
+            {"removals": ["flag = { gone__c = true }"]},
+            "gone__c",
+            "removals.flag.gone__c",
+            "Marketo has no such field: take it out, or have Marketo support create it",
+        ),
+    ],
+)
+def test_what_only_the_services_show_is_told_with_the_file_the_line_and_the_key(
+    text: str | dict[str, list[str]], line: str, place: str, told: str
+) -> None:
+    text = f"{written({})}\n{text}" if isinstance(text, str) else written(text)
+    number = next(number for number, each in enumerate(text.splitlines(), 1) if line in each and each[0] != "#")
+    stage = Stage()
+    org = Org(stage)
+    org.opportunity(contact=org.cid)
+    stage.engine = stage.variant(config=parse(text, name="mine.toml"))
+
+    what = told if " " in told else NO_COLUMN.format(told)
+    assert trouble_of(stage) == f"mine.toml line {number}, {place}: {what}"
+
+
+def test_all_rules_without_their_columns_are_told_at_once() -> None:
+    rules = f'{RULE}"new_one"\nin = [1]\n[[filter.rule]]\ncolumn = "new_two"\nin = [1]\n'
+    stage = Stage()
+    Org(stage)
+    stage.engine = stage.variant(config=parse(f"{written({})}\n{rules}", name="mine.toml"))
+
     text = trouble_of(stage)
 
-    assert "opportunity has no column new_kind" in text
-    assert "sync.toml" in text
+    assert (
+        "(entry 2).column: Dynamics' opportunity has no column new_one: use a column's logical name; mine.toml" in text
+    )
+    assert "(entry 3).column: Dynamics' opportunity has no column new_two" in text
 
 
 def test_a_missing_privilege_is_named(stage: Stage) -> None:

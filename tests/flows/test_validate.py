@@ -19,13 +19,14 @@ from sync_core import cli
 from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.flows.status import pause
 from sync_core.flows.validate import GROUPS, Check, Light, Setup, validate
+from sync_core.mapping import parse
 from sync_core.model import Lane, Work
 from sync_core.report import screen
 from sync_core.settings import DEFAULT_SCHEDULE, STORAGE, Settings
 from sync_core.wiring import build, setup
 from tests.builders import an_id
 from tests.flows.org import Org, lookup
-from tests.stage import Stage
+from tests.stage import CONFIG, Stage
 from tools.azurite import Azurite
 from tools.emulators.dataverse.administration import post
 from tools.emulators.dataverse.state import CLIENT_ID, CLIENT_SECRET, TENANT, DataverseState
@@ -71,6 +72,12 @@ def stage() -> Stage:
     Org(stage)
     stage.sync()
     return stage
+
+
+def at(start: str, further: int = 0) -> str:
+    """Where the line of the checked-in mapping is that begins with *start*, or one some lines *further*."""
+    number = next(number for number, line in enumerate(CONFIG.splitlines(), 1) if line.startswith(start))
+    return f"sync.toml line {number + further}"
 
 
 def synced(changes: Mapping[str, str]) -> Stage:
@@ -138,7 +145,7 @@ def test_the_screen_has_eighty_columns_and_fits_on_one(stage: Stage) -> None:
 
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 50
-    assert text.endswith("32 checks: 32 green")
+    assert text.endswith("33 checks: 33 green")
 
 
 # --- settings and storage ---------------------------------------------------------------------------------------
@@ -150,7 +157,7 @@ def test_the_screen_has_eighty_columns_and_fits_on_one(stage: Stage) -> None:
         ("DATAVERSE_URL", "Dynamics settings"),
         ("MARKETO_CLIENT_SECRET", "Marketo settings"),
         (STORAGE, "storage settings"),
-        ("SYNC_CONFIG", "sync.toml"),
+        ("SYNC_CONFIG", "mapping file"),
     ],
 )
 def test_a_setting_that_is_missing_is_a_check_and_what_stands_on_it_is_not_checked(
@@ -266,15 +273,27 @@ RULE = {"[removals]": '[[filter.rule]]\ncolumn = "{}"\nequals = 1\n[removals]'}
 @pytest.mark.parametrize(
     ("changes", "column"),
     [
-        ({'description  = "description"': 'description  = "new_nothing"'}, "opportunity.new_nothing"),
+        (
+            {'description  = "description"': 'description  = "new_nothing"'},
+            f"opportunity.new_nothing ({at('description')}, opportunity.description)",
+        ),
         ({'description  = "description"': 'description  = "originatingleadid.new_none"'}, "originatingleadid.new_none"),
-        ({'dataverse = "emailaddress1"': 'dataverse = "new_address"'}, "contact.new_address"),
+        (
+            {'dataverse = "emailaddress1"': 'dataverse = "new_address"'},
+            f"contact.new_address ({at('match')}, people.match (entry 1).dataverse)",
+        ),
         (
             {'customer_role = "Primary Contact"': 'customer_role = {when = "new_kind", is = {2 = "A"}, else = "B"}'},
-            "new_kind",
+            f"opportunity.new_kind ({at('customer_role')}, stakeholders.customer_role.when)",
         ),
-        ({"[removals]": RULE["[removals]"].replace("{}", "new_synctomkto")}, "opportunity.new_synctomkto"),
-        ({"[removals]": RULE["[removals]"].replace("{}", "account.new_region")}, "account.new_region"),
+        (
+            {"[removals]": RULE["[removals]"].replace("{}", "new_synctomkto")},
+            f"opportunity.new_synctomkto ({at('[removals]', 1)}, filter.rule (entry 1).column)",
+        ),
+        (
+            {"[removals]": RULE["[removals]"].replace("{}", "account.new_region")},
+            f"account.new_region ({at('[removals]', 1)}, filter.rule (entry 1).column)",
+        ),
     ],
 )
 def test_a_column_that_dynamics_lacks(changes: Mapping[str, str], column: str) -> None:
@@ -285,13 +304,46 @@ def test_a_column_that_dynamics_lacks(changes: Mapping[str, str], column: str) -
 
 
 @pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ('[[filter.rule]]\ncolumn = "name"\nsince = "P1M"', "filter.rule (entry 1).since: name holds no time"),
+        ('[[filter.rule]]\ncolumn = "statecode"\nin = ["Open"]', "filter.rule (entry 1).in: statecode holds numbers"),
+        ('[[filter.rule]]\ncolumn = "account.customertypecode"\nequals = "Press"', "holds numbers"),
+    ],
+)
+def test_a_rule_of_the_filter_that_can_not_hold(section: str, told: str) -> None:
+    checks = checked(synced({"[removals]": f"{section}\n[removals]"}))
+
+    same(RED, checks["rules"], told)
+    assert RED not in others(checks, "rules")
+
+
+def test_a_rule_of_companies_that_can_not_hold() -> None:
+    line = 'website  = "websiteurl"'
+    checks = checked(
+        synced(
+            {line: f'{line}\nonly = [{{ column = "createdon", since = "P1Y" }}, {{ column = "name", since = "P1Y" }}]'}
+        )
+    )
+
+    same(RED, checks["rules"], "company.only (entry 2).since: name holds no time")
+    assert RED not in others(checks, "rules")
+
+
+@pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({'website  = "websiteurl"': 'nothing  = "websiteurl"'}, ("no field company.nothing", "take it out")),
-        ({'website  = "websiteurl"': 'createdAt = "createdon"'}, ("nobody write company.createdAt", "take it out")),
+        (
+            {'website  = "websiteurl"': 'nothing  = "websiteurl"'},
+            (f"no field company.nothing ({at('website')})", "take it out"),
+        ),
+        (
+            {'website  = "websiteurl"': 'createdAt = "createdon"'},
+            (f"nobody write company.createdAt ({at('website')})", "take it out"),
+        ),
         (
             {"[removals]": "[removals]\nflag = { isGone__c = true }"},
-            ("no field removals.flag.isGone__c", "Marketo support"),
+            (f"no field removals.flag.isGone__c ({at('[removals]', 1)})", "Marketo support"),
         ),
     ],
 )
@@ -380,7 +432,13 @@ def test_column_security_costs_one_read_of_each_table_that_has_some() -> None:
 def test_a_column_that_does_not_fit_its_field() -> None:
     checks = checked(synced({'probability  = "closeprobability"': 'probability  = "createdon"'}))
 
-    same(RED, checks["types"], "opportunity.probability", "doesn't fit Marketo's type integer", "left alone")
+    same(
+        RED,
+        checks["types"],
+        f"opportunity.probability ({at('probability')}): createdon",
+        "doesn't fit Marketo's type integer",
+        "left alone",
+    )
 
 
 @pytest.mark.parametrize(
@@ -397,17 +455,26 @@ def test_a_field_that_is_too_short_is_amber_unless_a_cut_is_asked_for(how: str, 
 def test_people_can_only_be_matched_by_a_field_that_can_be_searched() -> None:
     checks = checked(synced({'marketo = "email"': 'marketo = "title"'}))
 
-    same(RED, checks["matching people"], "by title", "email")
+    same(RED, checks["matching people"], "by title", f"{at('match')}, people.match: ", "email")
     assert others(checks, "matching people") == {GREEN}
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"categories    = [1000]": "categories    = [77]"}, ("category 77", "[stakeholders]")),
-        ({"exclude       = []": 'exclude       = ["Nobody"]'}, ("no connection role Nobody",)),
-        ({"primary_roles = []": 'primary_roles = ["Nobody", "Primary Contact"]'}, ("no connection role Nobody",)),
-        ({'# "Decision Maker" = "DM"': '"Decision Taker" = "DM"'}, ("no connection role Decision Taker",)),
+        (
+            {"categories    = [1000]": "categories    = [77]"},
+            ("category 77", f"{at('categories')}, stakeholders.categories"),
+        ),
+        ({"exclude       = []": 'exclude       = ["Nobody"]'}, (f"no connection role Nobody ({at('exclude')})",)),
+        (
+            {"primary_roles = []": 'primary_roles = ["Nobody", "Primary Contact"]'},
+            (f"no connection role Nobody ({at('primary_roles')})",),
+        ),
+        (
+            {'# "Decision Maker" = "DM"': '"Decision Taker" = "DM"'},
+            (f"no connection role Decision Taker ({at('[stakeholders.rename]', 1)})",),
+        ),
     ],
 )
 def test_stakeholder_roles_and_categories_that_do_not_exist_are_amber(
@@ -417,6 +484,32 @@ def test_stakeholder_roles_and_categories_that_do_not_exist_are_amber(
 
     same(AMBER, checks["stakeholder roles"], *words)
     assert others(checks, "stakeholder roles") == {GREEN}
+
+
+def test_the_mapping_is_called_by_the_name_of_its_file(stage: Stage) -> None:
+    text = CONFIG.replace('"emailaddress1"', '"new_address"').replace(
+        'website  = "websiteurl"', 'nothing = "websiteurl"'
+    )
+    for exclude in ("[]", '["Nobody"]'):
+        found = text.replace("exclude       = []", f"exclude = {exclude}")
+        stage.world = replace(stage.world, config=parse(found, name="mine.toml"))
+        checks = checked(stage)
+
+        lines = screen(list(checks.values()))
+        assert "sync.toml" not in lines
+        assert max(map(len, lines.splitlines())) <= 80
+        same(RED, checks["columns"], f"({at('match').replace('sync', 'mine')}, people.match (entry 1).dataverse)")
+        same(RED, checks["fields"], at("website").replace("sync", "mine"))
+        assert checks["mapping file"].found.startswith("mine.toml is understood")
+
+
+def test_a_field_of_created_people_is_found_in_its_own_table() -> None:
+    fields = {
+        **CREATE,
+        "[stakeholders]\n": '[people.fields]\nlastName = "lastname"\nnothing = "firstname"\n[stakeholders]\n',
+    }
+
+    same(RED, checked(synced(fields))["fields"], f"people.nothing ({at('[stakeholders]', 2)})")
 
 
 # --- Marketo ----------------------------------------------------------------------------------------------------
@@ -550,6 +643,9 @@ def test_answers_that_tell_no_time_are_amber(stage: Stage, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("schedule", "words"),
     [
+        ("*/5 * * * *", ("six fields, not 5",)),
+        ("00:05:00", ("six fields, not 1",)),
+        ("every 5 min; or so, ok?", ("every is no second",)),
         ("0 99 * * * *", ("99 is no minute",)),
         ("0 0 0 31 FEB *", ("never fires",)),
         ("0 0 0 * * Someday", ("no weekday",)),
@@ -562,10 +658,11 @@ def test_a_schedule_that_is_none(stage: Stage, schedule: str, words: tuple[str, 
     assert checks["last tick"].light is UNKNOWN
 
 
-def test_a_schedule_that_the_settings_refuse(stage: Stage) -> None:
-    checks = checked(stage, problems=[("SYNC_SCHEDULE", "SYNC_SCHEDULE must have six fields")])
+def test_a_secret_that_was_taken_for_a_schedule_is_not_repeated(stage: Stage) -> None:
+    check = checked(stage, schedule="s3cr3t-value")["schedule"]
 
-    same(RED, checks["schedule"], "six fields")
+    assert check.light is RED
+    assert "s3cr3t" not in f"{check.found} {check.remedy}"
 
 
 def test_a_long_queue_is_amber(stage: Stage) -> None:
@@ -633,7 +730,7 @@ def test_json_tells_everything(shown: Stage, capsys: Any) -> None:
     assert cli.main(["validate", "--json"]) == cli.GOOD
 
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"green": 32, "amber": 0, "red": 0, "not checked": 0}
+    assert found["counts"] == {"green": 33, "amber": 0, "red": 0, "not checked": 0}
     assert found["checks"][-1] == {
         "group": "Running",
         "name": "last tick",
@@ -655,7 +752,7 @@ def test_without_any_setting_each_service_says_what_is_missing() -> None:
     assert (done.returncode, done.stderr) == (cli.PROBLEMS, "")
     for name in ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET", STORAGE):
         assert f"{name} is missing" in done.stdout
-    assert "  green  sync.toml" in done.stdout
+    assert "  green  mapping file: sync.toml is understood" in done.stdout
 
 
 # --- real clients, real storage ---------------------------------------------------------------------------------
@@ -689,7 +786,7 @@ def test_a_process_of_its_own_finds_all_well_over_https_and_in_azurite(
     done = in_a_process(**services, **{STORAGE: azurite.connection_string})
 
     assert (done.returncode, done.stderr) == (cli.GOOD, "")
-    assert "32 checks: 32 green" in done.stdout
+    assert "33 checks: 33 green" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -701,7 +798,8 @@ def test_a_process_of_its_own_finds_all_well_over_https_and_in_azurite(
         ({"MARKETO_CLIENT_ID": an_id()}, "sign-in to Marketo", ("MARKETO_CLIENT_ID", "LaunchPoint")),
         ({STORAGE: "nonsense"}, "storage settings", ("no connection string",)),
         ({STORAGE: "", f"{STORAGE}__queueServiceUri": "x"}, "storage settings", ("queueServiceUri must look like",)),
-        ({"SYNC_CONFIG": "missing.toml"}, "sync.toml", ("missing.toml can't be read",)),
+        ({"SYNC_SCHEDULE": "*/5 * * * *"}, "schedule", ("SYNC_SCHEDULE: it must have six fields, not 5",)),
+        ({"SYNC_CONFIG": "missing.toml"}, "mapping file", ("missing.toml can't be read",)),
     ],
 )
 def test_what_only_the_real_clients_tell(

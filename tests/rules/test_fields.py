@@ -445,8 +445,12 @@ def test_a_field_that_nobody_may_write_is_left_alone() -> None:
         ("customerid", "integer", "customerid (Customer) doesn't fit Marketo's type integer"),
         ({"column": "choice", "as": "label"}, "integer", "choice (Picklist) doesn't fit Marketo's type integer"),
         ({"column": "statecode", "equals": 1}, "date", "statecode (State) doesn't fit Marketo's type date"),
-        ({"value": "x"}, "integer", "'x' in sync.toml doesn't fit Marketo's type integer"),
-        ({"column": "number", "default": "none"}, "integer", "'none' in sync.toml doesn't fit Marketo's type integer"),
+        ({"value": "x"}, "integer", "'x' in the mapping doesn't fit Marketo's type integer"),
+        (
+            {"column": "number", "default": "none"},
+            "integer",
+            "'none' in the mapping doesn't fit Marketo's type integer",
+        ),
     ],
 )
 def test_a_column_that_is_gone_or_of_another_type_is_named(line: Any, type: str, why: str) -> None:

@@ -243,10 +243,13 @@ def test_columns_are_told_apart_by_their_side() -> None:
         Rule(column="account.name", null=False),
         Rule(column="originatingleadid.leadsourcecode", null=False),
     ]
-    assert sides(rules) == {
-        "": {"statecode", "originatingleadid.leadsourcecode"},
-        "account": {"industrycode", "name"},
-        "contact": {"donotemail"},
+    assert sides(rules, "filter", "rule") == {
+        "": {
+            ("filter", "rule", 0, "column"): "statecode",
+            ("filter", "rule", 4, "column"): "originatingleadid.leadsourcecode",
+        },
+        "account": {("filter", "rule", 1, "column"): "industrycode", ("filter", "rule", 3, "column"): "name"},
+        "contact": {("filter", "rule", 2, "column"): "donotemail"},
     }
 
 

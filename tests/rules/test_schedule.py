@@ -38,7 +38,7 @@ def test_a_day_that_never_comes() -> None:
 @pytest.mark.parametrize(
     ("schedule", "why"),
     [
-        ("*/5 * * * *", "5 fields instead of six"),
+        ("*/5 * * * *", "must have six fields, not 5"),
         ("60 * * * * *", "60 is no second: 0 to 59"),
         ("0 0 24 * * *", "24 is no hour"),
         ("0 0 0 0 * *", "0 is no day: 1 to 31"),

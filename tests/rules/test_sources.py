@@ -362,7 +362,7 @@ def test_a_retyped_column_of_first_of_or_when_suspends_its_field(value: Any, typ
 def test_a_constant_that_never_fits_suspends_its_field(value: Any, type: str) -> None:
     """Otherwise every record would be parked for what one line of sync.toml gets wrong."""
     suspended = usable({"field": source(value)}, {"field": a_field(type)}, KINDS)[1]
-    assert "sync.toml doesn't fit" in suspended["field"]
+    assert "in the mapping doesn't fit" in suspended["field"]
 
 
 @pytest.mark.parametrize("column", sorted(FITTING))

@@ -297,7 +297,7 @@ CHANGES = (
         "counts that do not follow the rows",
         "2.9 G",
         TABLES,
-        '        moves.subtract({old.state: 1, "roles": old.roles})\n',
+        '        moves.subtract({old.state: 1, "roles": old.roles, LEFT_OUT: old.left_out})\n',
         "        pass\n",
         OF_TABLES + "TestTableLedger::test_counts_and_pointers_match_the_rows_whatever_happened",
     ),
