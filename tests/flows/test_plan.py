@@ -7,7 +7,7 @@ import json
 import random
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -58,11 +58,10 @@ def stored(stage: Stage) -> Any:
     return ledgers, lookups, dict(world.documents._texts), copy.deepcopy(world.queue.queues)
 
 
-def journal(stage: Stage, since: int) -> dict[str, Any]:
-    """What the plan counts, as Marketo's journal and its activity log tell it."""
-    calls = [call for call in stage.marketo.journal.since(since) if call["kind"] in ("write", "read")]
+def journal(calls: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the plan counts, as Marketo's journal tells it."""
     found: Counter[str] = Counter()
-    for call in calls:
+    for call in (each for each in calls if each["kind"] in ("write", "read")):
         resource = call["path"].removeprefix("/rest/v1/").removesuffix(".json")
         if call["kind"] == "write":
             found["write calls"] += 1
@@ -120,7 +119,7 @@ def holds(stage: Stage) -> dict[str, Any]:
 
     calls, activities = positions(stage)
     run_once(stage)
-    assert said(found) == journal(stage, calls)
+    assert said(found) == journal(stage.marketo.journal.since(calls))
     assert told(found) == logged(stage, activities)
     states = {str(row.state) for row in stage.world.opportunities.content.values()}
     assert {state for state in ("waiting", "parked", "held") if found[state]} <= states
