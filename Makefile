@@ -52,6 +52,7 @@ sabotage: setup ## break the code on purpose; each change must turn a test red
 bench: setup ## measure: calls, storage operations, CPU
 	@$(PYTHON) -m bench.layouts
 	@$(PYTHON) -m bench.first_load
+	@$(PYTHON) -m bench.plan
 
 clean: ## remove everything that was installed or cached
 	rm -rf $(VENV) .azurite .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench.first_load import SDK_THREADS, _marketo
 from bench.layouts import LAYOUTS
-from bench.spending import REST
+from bench.meters import PURPOSES, RESULTS, marketo_calls
+from bench.plan import LIMITER, _check_nothing_written
 
 REPOSITORY = Path(__file__).parent.parent
 ROWS = 200
@@ -94,7 +94,7 @@ def test_the_first_load_says_what_it_costs(first_load: tuple[str, dict[str, Any]
     printed, found = first_load
     first = found["first load"]
 
-    assert set(first["cpu_split_s"]) == {"storage", SDK_THREADS, "Dataverse client", "Marketo client", REST}
+    assert set(first["cpu_split_s"]) == set(PURPOSES)
     assert first["storage"]["entities"]["OpportunityLedger row"] == ROWS
     assert first["dataverse"]["requests"] > 0
     assert first["rss_mb"]["peak"] > 0
@@ -109,7 +109,7 @@ def test_tokens_and_descriptions_are_counted_apart() -> None:
         entry("read", "GET /rest/v1/leads.json", filter_values=17),
     ]
 
-    found = _marketo(journal)
+    found = marketo_calls(journal)
 
     assert found["calls"] == 2
     assert found["by_endpoint"]["GET leads.json"] == {"calls": 1, "items": 17}
@@ -122,8 +122,51 @@ def entry(kind: str, endpoint: str, **values: Any) -> dict[str, Any]:
     return {"kind": kind, "endpoint": endpoint, **nothing, **values}
 
 
+def recorded_in(name: str) -> dict[str, Any]:
+    return dict(json.loads((RESULTS / name).read_text(encoding="utf-8")))
+
+
 def test_the_recorded_first_load_of_ten_thousand_keeps_the_goal() -> None:
-    recorded = json.loads((Path(__file__).parent.parent / "bench/results/first_load.json").read_text(encoding="utf-8"))
+    recorded = recorded_in("first_load.json")
 
     assert recorded["rows"]["opportunities"] == 10_000
     assert recorded["ratio"] <= 1.15
+
+
+# --- a plan -----------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_measured_beside_that_of_another_size_and_wrote_nothing(tmp_path: Path) -> None:
+    run("bench.plan", "--opportunities", str(ROWS // 2), folder=tmp_path)
+    printed, found = run("bench.plan", "--opportunities", str(ROWS), folder=tmp_path)
+
+    assert "| a plan of so many opportunities | 100 | 200 |" in printed
+    assert [each["flow"]["opportunities created"] for each in found.values()] == [ROWS // 2, ROWS]
+    assert [each["marketo"]["writes"] for each in found.values()] == [0, 0]
+    assert [set(each["storage"]["entities"]) for each in found.values()] == [{"SyncState row"}] * 2  # the limiter's
+    assert all(each["marketo"]["calls"] > 0 and each["file_mb"] > 0 for each in found.values())
+
+
+@pytest.mark.parametrize(
+    ("writes", "left"),
+    [
+        (1, {}),
+        (0, {"table People": {}}),
+        (0, {"queue opportunity-sync": {"messages": 0}}),
+        (0, {"table SyncState": {LIMITER: {}, ("stamp", "pair"): {}}}),
+    ],
+)
+def test_a_plan_that_wrote_has_no_figures(writes: int, left: dict[str, Any]) -> None:
+    figures = {"marketo": {"writes": writes, "by_endpoint": {}}, "storage": {"entities": {}}}
+
+    with pytest.raises(AssertionError, match="the plan wrote"):
+        _check_nothing_written(figures, {}, left)
+
+
+def test_the_recorded_plans_need_the_same_memory_and_foretell_the_recorded_load() -> None:
+    small, large = (recorded_in("plan.json")[size] for size in ("10000", "100000"))
+    first = recorded_in("first_load.json")["first load"]
+
+    assert abs(large["rss_mb"]["peak"] / small["rss_mb"]["peak"] - 1) <= 0.1
+    assert small["flow"]["calls to write"] + small["flow"]["calls to read"] == first["marketo"]["calls"]
+    assert small["flow"]["roles added"] == first["flow"]["roles posted"]

@@ -57,7 +57,7 @@ class Storage:
 
 
 def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: str = "") -> Storage:
-    """Clients for the account of *settings*; nothing is sent yet, tables and queues are created on first use.
+    """Clients for the account of *settings*; nothing is sent yet, tables and queues are created by the first write.
 
     *prefix* (letters and digits) stands before all names. Raises ConfigurationError for settings no client can use.
     """

@@ -53,6 +53,7 @@ POINT_READ = 50  # entities of a page that cost as much CPU as one point read do
 COUNT_ATTEMPTS = 60  # conflicts on a partition's counts in a row before giving up; each means another writer got on
 BUSY = {408, 429, 500, 502, 503, 504}
 CONFLICT = {404, 409, 412}
+ROLE = "Storage Table Data Contributor"
 _WHOLE = "all"  # the partition of a ledger that has only one
 
 
@@ -135,15 +136,25 @@ def _weight(entity: Entity) -> int:
 
 
 class _Table:
-    """A table that is created on first use and speaks of its failures in our words."""
+    """A table that the first write creates, and until then holds nothing; it speaks of its failures in our words."""
 
     def __init__(self, client: TableClient) -> None:
         self._client = client
         self._ready = False
 
     @contextmanager
-    def _answers(self) -> Iterator[TableClient]:
-        with storage_answers("Storage Table Data Contributor"):
+    def _reading(self) -> Iterator[TableClient]:
+        """Ends early, without an error, where there is no table."""
+        with storage_answers(ROLE):
+            try:
+                yield self._client
+            except HttpResponseError as error:
+                if error_code(error) != "TableNotFound":
+                    raise
+
+    @contextmanager
+    def _writing(self) -> Iterator[TableClient]:
+        with storage_answers(ROLE):
             try:
                 self._create()
                 yield self._client
@@ -164,41 +175,43 @@ class _Table:
 
     def get(self, partition: str, key: str) -> Entity | None:
         """The entity, if it exists."""
-        with self._answers() as client:
+        with self._reading() as client:
             try:
                 return client.get_entity(partition, key)
             except HttpResponseError as error:
                 if not _is_conflict(error):
                     raise
-                return None
+        return None
 
     def page(self, partition: str, first: str, last: str, size: int) -> tuple[Sequence[Entity], bool]:
         """Up to *size* entities from *first* to *last*, and whether there may be more behind them."""
         query = "PartitionKey eq @partition and RowKey ge @first and RowKey le @last"
         keys = {"partition": partition, "first": first, "last": last}
-        with self._answers() as client:
+        with self._reading() as client:
             pages: Any = client.query_entities(query, parameters=keys, results_per_page=size).by_page()
             for page in pages:
                 entities = list(page)
                 if entities:  # a page may be empty though others follow
                     return entities, bool(pages.continuation_token)
-            return [], False
+        return [], False
 
     def query(self, query: str, keys: Mapping[str, str], limit: int, *select: str) -> Sequence[Entity]:
         """The first *limit* entities that fit, in order of their keys."""
         size = max(1, min(limit, PAGE))
-        with self._answers() as client:
+        found: list[Entity] = []
+        with self._reading() as client:
             entities = client.query_entities(
                 query, parameters=dict(keys), results_per_page=size, select=list(select) or None
             )
-            return list(islice(entities, limit))
+            found += islice(entities, limit)
+        return found
 
     def pages(self, query: str, *select: str) -> Iterator[Sequence[Entity]]:
         """All that fits, in pages as they come, empty ones too."""
-        with self._answers() as client:
-            pages = client.query_entities(query, results_per_page=PAGE, select=list(select)).by_page()
+        pages = self._client.query_entities(query, results_per_page=PAGE, select=list(select)).by_page()
         while True:
-            with self._answers():
+            entities = None
+            with self._reading():
                 page = next(pages, None)
                 entities = None if page is None else list(page)
             if entities is None:
@@ -242,7 +255,7 @@ class _Table:
 
         Raises Unavailable when there is no answer: the transaction may have been committed.
         """
-        with self._answers() as client:
+        with self._writing() as client:
             try:
                 _submit(client, operations)
             except HttpResponseError as error:
@@ -253,7 +266,7 @@ class _Table:
 
     def put(self, entity: Entity, ticket: str | None) -> str | None:
         """Insert, or replace under *ticket*; the new ETag, None if the condition failed."""
-        with self._answers() as client:
+        with self._writing() as client:
             try:
                 if ticket is None:
                     return str(client.create_entity(entity)["etag"])
@@ -265,7 +278,7 @@ class _Table:
 
     def drop(self, partition: str, key: str) -> None:
         """Delete what may be missing."""
-        with self._answers() as client:
+        with self._writing() as client:
             client.delete_entity(partition, key)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Literal
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue import QueueClient, QueueMessage, QueueServiceClient, TextBase64EncodePolicy
 
 from sync_core.adapters.tables import error_code, storage_answers
@@ -31,6 +31,7 @@ PROBE, PROBE_S = "opportunity-sync-probe", 60
 FOREVER = -1  # seconds to live; without it a message dies after 7 days (azure.md §3.8)
 LONGEST_DELAY = timedelta(days=7)
 POISON_LEASE = timedelta(minutes=5)
+ROLE = "Storage Queue Data Contributor"
 AT_ONCE = 32  # messages of one receive, the service's limit
 LOST = {"MessageNotFound", "PopReceiptMismatch"}
 
@@ -86,7 +87,7 @@ class StorageQueue:
             queue.send_message(_envelope(body, reason), time_to_live=FOREVER)
 
     def probe(self) -> None:
-        with storage_answers("Storage Queue Data Contributor"):
+        with storage_answers(ROLE):
             _create(self._probe)
             self._probe.delete_message(self._probe.send_message("probe", time_to_live=PROBE_S))
 
@@ -94,8 +95,10 @@ class StorageQueue:
         return {name: self._length(name) for name in QUEUES}
 
     def _length(self, name: Name) -> int:
-        with self._answers(name) as queue:
-            return int(queue.get_queue_properties().approximate_message_count or 0)
+        """Nothing is in a queue that doesn't exist; looking does not create it."""
+        with storage_answers(ROLE), suppress(ResourceNotFoundError):
+            return int(self._queues[name].get_queue_properties().approximate_message_count or 0)
+        return 0
 
     def _delete(self, name: Name, letter: Letter) -> None:
         with self._answers(name) as queue:
@@ -108,8 +111,8 @@ class StorageQueue:
 
     @contextmanager
     def _answers(self, name: Name) -> Iterator[QueueClient]:
-        """The queue, created on first use; its errors in our words."""
-        with storage_answers("Storage Queue Data Contributor"):
+        """The queue, created if need be; its errors in our words."""
+        with storage_answers(ROLE):
             queue = self._queues[name]
             try:
                 if name not in self._ready:

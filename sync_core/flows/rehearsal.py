@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -60,13 +60,10 @@ class Kept:
         )
 
     def read(self, place: str, keys: Collection[str]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        # One statement for any number of keys: Python keeps the last 128, and with a mark for each key that is 10 MB.
+        query = "SELECT key, text FROM kept WHERE place = ? AND key IN (SELECT value FROM json_each(?))"
         with self._lock:
-            for batch in chunks(keys, 500):
-                marks = ",".join("?" * len(batch))
-                query = f"SELECT key, text FROM kept WHERE place = ? AND key IN ({marks})"  # noqa: S608 - marks only
-                found |= dict(self._file.execute(query, (place, *batch)))
-        return found
+            return dict(self._file.execute(query, (place, json.dumps(list(keys)))))
 
     def write(self, place: str, texts: Mapping[str, str]) -> None:
         with self._lock:
@@ -88,7 +85,9 @@ class Kept:
             return [text for (text,) in self._file.execute(query, (place, limit))]
 
     def close(self) -> None:
-        self._file.close()
+        """Once nobody is at it: a plan may end, by Ctrl-C too, while its threads are at work."""
+        with self._lock:
+            self._file.close()
 
 
 # --- storage ------------------------------------------------------------------------------------------------
@@ -238,16 +237,26 @@ class DocumentsOver:
 class QueueApart:
     """Port `Queue` without the real one: receiving from that would already change it."""
 
-    def __init__(self) -> None:
-        self._bodies: dict[Lane, deque[str]] = {lane: deque() for lane in Lane}
+    def __init__(self, kept: Kept) -> None:
+        self._kept = kept
+        self._sent: Counter[Lane] = Counter()
+        self._taken: Counter[Lane] = Counter()
 
     def put(self, work: Work, *, after: timedelta = timedelta(0)) -> None:
-        self._bodies[work.lane].extend(encode(part) for part in split(work))
+        for part in split(work):
+            self._kept.write(f"queue {work.lane}", {str(self._sent[work.lane]): encode(part)})
+            self._sent[work.lane] += 1
 
     def take(self) -> Work | None:
         """The next work, fresh before slow, as `sync` takes it."""
-        lane = next((lane for lane in Lane if self._bodies[lane]), None)
-        return None if lane is None else replace(decode(self._bodies[lane].popleft()), lane=lane)
+        lane = next((lane for lane in Lane if self._taken[lane] < self._sent[lane]), None)
+        if lane is None:
+            return None
+        place, key = f"queue {lane}", str(self._taken[lane])
+        body = self._kept.read(place, [key])[key]
+        self._kept.delete(place, [key])
+        self._taken[lane] += 1
+        return replace(decode(body), lane=lane)
 
     def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None:
         return None
@@ -264,7 +273,7 @@ class QueueApart:
     def probe(self) -> None: ...
 
     def lengths(self) -> Mapping[str, int]:
-        return {str(lane): len(bodies) for lane, bodies in self._bodies.items()}
+        return {str(lane): self._sent[lane] - self._taken[lane] for lane in Lane}
 
 
 # --- Marketo ------------------------------------------------------------------------------------------------
@@ -446,7 +455,7 @@ def rehearse(world: World) -> Rehearsal:
         LedgerOver(ledger, kept, place) for place, ledger in world.ledgers.items()
     )
     marketo = Foretold(world.target, opportunities, kept, len(world.config.opportunity.key.prefix))
-    people, queue = PeopleOver(world.people, kept, "people"), QueueApart()
+    people, queue = PeopleOver(world.people, kept, "people"), QueueApart(kept)
     over = replace(
         world,
         target=marketo,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import count
 
 import pytest
@@ -13,10 +14,12 @@ from azure.data.tables import TableClient
 
 from sync_core.adapters import storage
 from sync_core.adapters.clock import SystemClock
-from sync_core.adapters.storage import open_storage
+from sync_core.adapters.storage import Storage, open_storage
 from sync_core.errors import ConfigurationError
+from sync_core.model import State
 from sync_core.settings import Settings
 from tools.azurite import ACCOUNT_KEY, Azurite
+from tools.contents import contents
 
 ROLES = {
     "tables": "Storage Table Data Contributor",
@@ -26,7 +29,8 @@ ROLES = {
 numbers = count()
 
 
-def probes(connection: str, **more: str) -> tuple[str, dict[str, Callable[[], None]]]:
+def opened(connection: str, **more: str) -> tuple[str, Storage]:
+    """Tables and queues of this test alone, and the prefix of their names."""
     prefix = f"Probe{next(numbers)}"
     settings = Settings(
         dataverse_url="https://org.invalid",
@@ -36,7 +40,31 @@ def probes(connection: str, **more: str) -> tuple[str, dict[str, Callable[[], No
         storage_connection=connection,
         **more,
     )
-    return prefix, dict(open_storage(settings, SystemClock(), map, prefix=prefix).probes)
+    return prefix, open_storage(settings, SystemClock(), map, prefix=prefix)
+
+
+def probes(connection: str, **more: str) -> tuple[str, dict[str, Callable[[], None]]]:
+    prefix, storage = opened(connection, **more)
+    return prefix, dict(storage.probes)
+
+
+def test_what_is_only_read_is_not_created(azurite: Azurite) -> None:
+    before = contents(azurite.connection_string)
+    _, storage = opened(azurite.connection_string)
+    ids = [f"0000000{number:x}-0000-4000-8000-000000000000" for number in range(16)]  # enough for a page
+
+    assert storage.documents.read("feed", "opportunity") is None
+    assert storage.documents.list("feed") == []
+    assert storage.people.read(ids) == {}
+    assert storage.opportunities.rows(ids) == {}
+    assert storage.opportunities.due(datetime.max.replace(tzinfo=UTC), 9) == []
+    assert list(storage.opportunities.in_state(State.HELD)) == []
+    assert list(storage.opportunities.ids()) == []
+    assert set(storage.opportunities.counts().values()) == {0}
+    assert storage.history.of(ids[0]) == []
+    assert set(storage.queue.lengths().values()) == {0}
+
+    assert contents(azurite.connection_string) == before
 
 
 def test_every_kind_is_probed_twice_and_nothing_is_left(azurite: Azurite) -> None:

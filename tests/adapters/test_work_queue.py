@@ -36,9 +36,9 @@ def queue(service: QueueServiceClient) -> StorageQueue:
 
 
 def raw(queue: StorageQueue, name: str) -> QueueClient:
-    """The queue itself, past our encoding; it exists once *queue* has asked it anything."""
-    queue.lengths()
-    return queue._queues[name]  # type: ignore[index]
+    """The queue itself, past our encoding, created if need be."""
+    with queue._answers(name) as found:  # type: ignore[arg-type]
+        return found
 
 
 class TestFakeQueue(QueueContract):

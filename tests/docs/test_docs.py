@@ -364,3 +364,16 @@ def test_the_readmes_figures_are_those_that_the_bench_recorded() -> None:
         f"{operations:.0f} storage operations per 1,000",
     ):
         assert figure in README
+
+
+def test_the_figures_of_a_plan_are_those_that_the_bench_recorded() -> None:
+    recorded = json.loads((ROOT / "bench/results/plan.json").read_text(encoding="utf-8"))
+    small, large = recorded["10000"], recorded["100000"]
+    foretold = small["flow"]["calls to write"] + small["flow"]["calls to read"]
+
+    assert f"foretells the {foretold} calls with {small['marketo']['calls']} of its own" in README
+    assert f"in {small['rss_mb']['peak']} MB of memory" in README
+    assert f"takes {large['marketo']['calls']}, in {large['rss_mb']['peak']} MB" in README
+    guide = (DOCS / "go-live.md").read_text(encoding="utf-8")
+    assert f"{small['marketo']['calls']} for a first load of\n10,000 opportunities" in guide
+    assert f"{small['rss_mb']['peak']} MB for 10,000, {large['rss_mb']['peak']} MB for 100,000" in guide

@@ -7,12 +7,14 @@ import json
 import random
 import tracemalloc
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -24,6 +26,7 @@ from sync_core.errors import ConfigurationError, WrongPair
 from sync_core.flows.plan import plan
 from sync_core.flows.rehearsal import Kept, LedgerOver, QueueApart
 from sync_core.mapping import parse
+from sync_core.messages import FULL
 from sync_core.model import Lane, LedgerRow, MarketoObject, Role, State, Work
 from tests.fakes import FakeLedger
 from tests.flows.org import Org, lookup
@@ -55,11 +58,10 @@ def stored(stage: Stage) -> Any:
     return ledgers, lookups, dict(world.documents._texts), copy.deepcopy(world.queue.queues)
 
 
-def journal(stage: Stage, since: int) -> dict[str, Any]:
-    """What the plan counts, as Marketo's journal and its activity log tell it."""
-    calls = [call for call in stage.marketo.journal.since(since) if call["kind"] in ("write", "read")]
+def journal(calls: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the plan counts, as Marketo's journal tells it."""
     found: Counter[str] = Counter()
-    for call in calls:
+    for call in (each for each in calls if each["kind"] in ("write", "read")):
         resource = call["path"].removeprefix("/rest/v1/").removesuffix(".json")
         if call["kind"] == "write":
             found["write calls"] += 1
@@ -123,7 +125,7 @@ def holds(stage: Stage) -> dict[str, Any]:
 
     calls, activities = positions(stage)
     run_once(stage)
-    assert said(found) == journal(stage, calls)
+    assert said(found) == journal(stage.marketo.journal.since(calls))
     assert told(found) == logged(stage, activities)
     states = {str(row.state) for ledger in stage.world.ledgers.values() for row in ledger.content.values()}
     assert {state for state in ("waiting", "parked", "held") if found[state]} <= states
@@ -513,6 +515,58 @@ def test_memory_does_not_grow_with_the_number_of_opportunities() -> None:
     assert large - small < 800 * 100, (small, large)  # bytes
 
 
+def test_what_is_on_the_queue_is_not_in_memory() -> None:
+    kept = Kept()
+    queue = QueueApart(kept)
+    tracemalloc.start()
+    for first in range(0, 100 * FULL, FULL):
+        queue.put(Work(tuple(f"{number:08x}-0000-4000-8000-000000000000" for number in range(first, first + FULL))))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert queue.lengths() == {"fresh": 100, "slow": 0}
+    assert held < 1_000_000  # bytes, of 4.5 million
+    kept.close()
+
+
+def test_questions_of_every_size_are_one_statement() -> None:
+    """Python keeps the last 128 of a connection, where tracemalloc doesn't see them."""
+    kept = Kept()
+    kept.write("place", {str(number): "text" for number in range(2000)})
+    kept._file = Mock(wraps=kept._file)
+
+    for number in (0, 1, 499, 500, 501, 2000):
+        assert len(kept.read("place", [str(each) for each in range(number)])) == number
+
+    assert len({call.args[0] for call in kept._file.execute.call_args_list}) == 1
+    kept.close()
+
+
+def test_the_file_is_closed_once_nobody_is_at_it() -> None:
+    """Ctrl-C ends a plan while its threads are at work; SQLite would crash the process under them."""
+    kept = Kept()
+    kept.write("place", {"key": "text"})
+    at_it, go_on = Event(), Event()
+
+    def keys() -> Iterator[str]:
+        at_it.set()
+        go_on.wait()
+        yield "key"
+
+    deleting = Thread(target=kept.delete, args=("place", keys()))
+    deleting.start()
+    at_it.wait()
+    closing = Thread(target=kept.close)
+    closing.start()
+    closing.join(0.2)
+    waits = closing.is_alive()
+    go_on.set()
+    deleting.join()
+    closing.join()
+
+    assert waits
+
+
 def test_a_ledger_laid_over_counts_as_the_real_one_would() -> None:
     real, over = FakeLedger(), FakeLedger()
     real.write([LedgerRow("a", roles=(Role(1, "x", False, ""),)), LedgerRow("b")])
@@ -541,12 +595,14 @@ def test_a_ledger_laid_over_counts_as_the_real_one_would() -> None:
 
 
 def test_lanes_are_served_as_sync_serves_them(stage: Stage) -> None:
-    queue = QueueApart()
+    kept = Kept()
+    queue = QueueApart(kept)
     queue.put(Work(("00000000-0000-4000-8000-000000000001",), lane=Lane.SLOW))
     queue.put(Work(("00000000-0000-4000-8000-000000000002",), lane=Lane.FRESH))
 
     assert [work.lane for work in (queue.take(), queue.take()) if work] == [Lane.FRESH, Lane.SLOW]
     assert queue.take() is None
+    kept.close()
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""What it costs to foretell a first load: `plan` before anything was loaded, its file written to disk.
+
+    python -m bench.plan [--opportunities 10000] [--seed 1] [--json FILE]
+
+Emulators and Azurite run in processes of their own, the services over HTTPS; the plan runs here, with all people known
+to Marketo, and without Marketo's rate and daily limits. Its memory must not depend on how many opportunities there
+are: FILE keeps the figures of each size, and the table shows them beside each other.
+
+A plan that wrote anything has no figures: Marketo's journal must hold no write, and storage no more than before, but
+for the limiter's count of Marketo's calls.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from bench.meters import PURPOSES, RESULTS, SDK_THREADS, Meters, metered_engine
+from bench.services import services
+from bench.spending import Spending
+from bench.traffic import Traffic
+from sync_core.engine import Engine
+from sync_core.flows.plan import plan
+from tools.contents import Contents, contents
+
+LIMITER = ("limiter", "marketo")
+ROLES = 1.5
+
+Run = dict[str, Any]
+
+
+def measure(opportunities: int, seed: int) -> Run:
+    rows = {"seed": seed, "opportunities": opportunities, "roles_per_opportunity": ROLES}
+    with services(rows) as found, TemporaryDirectory() as folder:
+        traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
+        before, file = contents(found.storage.connection_string), Path(folder) / "plan.json"
+        with metered_engine(found, traffic, spending, one_thread=False) as engine:
+            run = Meters(found, traffic, spending).run(lambda: _plan(engine, file))
+        _check_nothing_written(run, before, contents(found.storage.connection_string))
+        del run["marketo"]["sizes"]  # a line for each call
+        return {"rows": rows, **run, "file_mb": round(file.stat().st_size / 1_000_000, 1)}
+
+
+def _plan(engine: Engine, file: Path) -> Counter[str]:
+    """As `plan --out` does it; what it foretells."""
+    with file.open("w", encoding="utf-8") as out:
+        found = plan(engine.world, out=out.write)
+    numbers = {f"{name} created": found[name]["created"] for name in ("opportunities", "companies")}
+    numbers |= {"roles added": found["roles"]["added"]}
+    return Counter(numbers | {f"calls {what}": found["Marketo calls"][what] for what in ("to write", "to read")})
+
+
+def _check_nothing_written(run: Run, before: Contents, after: Contents) -> None:
+    """*before* is the empty account; raises AssertionError."""
+    left = {place: stored for place, stored in after.items() if stored.keys() != {LIMITER}}
+    if run["marketo"]["writes"] or left != before:
+        raise AssertionError(f"the plan wrote: {run['marketo']['by_endpoint']}, {run['storage']['entities']}")
+
+
+# --- showing ----------------------------------------------------------------------------------------------------
+
+
+def report(runs: Sequence[Run]) -> Iterator[str]:
+    heads = [f"{run['rows']['opportunities']:,}" for run in runs]
+    yield f"| a plan of so many opportunities | {' | '.join(heads)} |\n|---|{'---:|' * len(runs)}"
+    for name, value in _lines():
+        yield f"| {name} | {' | '.join(map(value, runs))} |"
+
+
+def _lines() -> Iterator[tuple[str, Callable[[Run], str]]]:
+    yield "Marketo calls foretold", lambda run: f"{run['flow']['calls to write'] + run['flow']['calls to read']}"
+    yield "Marketo calls of its own", lambda run: f"{run['marketo']['calls']}"
+    yield "Marketo writes", lambda run: f"{run['marketo']['writes']}"
+    yield "plan file MB", lambda run: f"{run['file_mb']}"
+    yield "wall s", lambda run: f"{run['wall_s']}"
+    yield "CPU ms per opportunity", lambda run: _per_opportunity(run, run["cpu_s"])
+    for purpose in (each for each in PURPOSES if each != SDK_THREADS):  # of transactions, which write
+        yield f"… {purpose}", lambda run, name=purpose: _per_opportunity(run, run["cpu_split_s"].get(name, 0))
+    yield "peak RSS MB (before)", lambda run: f"{run['rss_mb']['peak']} ({run['rss_mb']['before']})"
+    yield "storage operations per 1,000", lambda run: _per_opportunity(run, sum(run["storage"]["operations"].values()))
+    yield "Dataverse requests", lambda run: f"{run['dataverse']['requests']}"
+
+
+def _per_opportunity(run: Run, thousands: float) -> str:
+    return f"{thousands * 1000 / run['rows']['opportunities']:.2f}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    runs = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+    runs[str(options.opportunities)] = measure(options.opportunities, options.seed)
+    runs = dict(sorted(runs.items(), key=lambda item: int(item[0])))
+    print("\n".join(report([*runs.values()])))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.plan", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--opportunities", type=int, default=10_000, metavar="N", help="default: 10000")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
+    parser.add_argument("--json", type=Path, default=RESULTS / "plan.json", metavar="FILE", help="where it goes")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
