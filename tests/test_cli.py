@@ -46,10 +46,10 @@ def in_a_process(*arguments: str, **settings: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=ROOT, env=bare | settings, capture_output=True, text=True, check=False)  # noqa: S603 - our own program
 
 
-def configured(stage: Stage, old: str, new: str) -> None:
+def configured(stage: Stage, old: str, new: str, text: str = CONFIG) -> None:
     """The same state under another mapping."""
-    assert old in CONFIG
-    stage.engine = stage.variant(config=parse(CONFIG.replace(old, new)))
+    assert old in text
+    stage.engine = stage.variant(config=parse(text.replace(old, new)))
     stage.world = stage.engine.world
 
 
@@ -230,6 +230,19 @@ def test_resync_takes_what_only_the_ledger_knows(stage: Stage, org: Org) -> None
     org.delete("opportunity", org.deal)
 
     assert run("resync", org.deal) == cli.GOOD
+
+
+def test_backfill_counts_no_record_that_the_filter_leaves_out(stage: Stage, org: Org, capsys: Any) -> None:
+    step = 'description  = "description"'
+    configured(stage, step, 'nextStep = "name"')
+    lost = org.opportunity("Lost", account=org.bolt)
+    stage.sync()
+    configured(stage, step, "", f"{CONFIG}\n[[filter.rule]]\ncolumn = 'statecode'\nin = [0]\n")
+    stage.edit("lose", id=lost)
+    stage.sync()
+
+    assert run("backfill", "--clear", "nextStep", "--json") == cli.GOOD
+    assert printed(capsys)["emptied then, in so many records"] == {"opportunity.nextStep": 1}
 
 
 def test_backfill_since_queues_what_changed_since(stage: Stage, org: Org, capsys: Any) -> None:

@@ -35,11 +35,11 @@ def field_digests(config: SyncConfig) -> dict[str, str]:
     }
 
 
-def notice(world: World) -> bool:
+def notice(world: World, *, idle: bool) -> bool:
     """Remember the mapping that runs now; whether everything is to be looked at again because of it.
 
     True after a change of the mapping (unless it is applied by hand), after a field that was left alone came back,
-    and after `backfill`.
+    and after `backfill`. *idle*: nothing is being read again, so that a changed mapping is applied by now.
     """
     document = world.documents.read(*MAPPING)
     known = document.value if document else {}
@@ -56,15 +56,18 @@ def notice(world: World) -> bool:
             "new": new if known else [],
             "since": world.clock.now().isoformat(timespec="seconds"),
             "waits": bool(known) and world.config.sync.apply_mapping == "manual" and asked is None,
+            "applying": bool(known) and (world.config.sync.apply_mapping == "auto" or asked is not None),
         }
         _forget_cleared(world)
         world.documents.write(*MAPPING, value, document.ticket if document else None)
-    elif asked is not None and document is not None:
-        world.documents.write(*MAPPING, {**known, "waits": False}, document.ticket)
+    elif document is not None and (asked is not None or (idle and known["applying"])):
+        waited = known["waits"] and asked is not None
+        world.documents.write(*MAPPING, {**known, "waits": False, "applying": waited}, document.ticket)
     if asked is not None:
         world.documents.delete(*BACKFILL)
     applied = changed and bool(known) and world.config.sync.apply_mapping == "auto"
-    return applied or bool(returned) or asked is not None
+    waits = not changed and known["waits"]  # what is back comes with the rest then
+    return applied or asked is not None or (bool(returned) and not waits)
 
 
 def _forget_cleared(world: World) -> None:
@@ -74,17 +77,25 @@ def _forget_cleared(world: World) -> None:
         world.documents.write(*CLEARED, {"fields": still}, document.ticket)
 
 
-def leave_alone(world: World, section: str, suspended: Mapping[str, str]) -> None:
-    """Keep for `status` which fields of *section* can't be filled now, and which came back since the last tick."""
+def leave_alone(world: World, section: str, suspended: Mapping[str, str]) -> Mapping[str, str]:
+    """Keep for `status` which fields of *section* can't be filled now, and which came back since the last tick.
+
+    All that are left alone, with the reasons. One that is mapped no more is left out, and has not come back.
+    """
+    people = world.config.people
+    created = people.fields if people.when_missing == "create" else {}
+    posted = field_digests(world.config).keys()
+    mapped = posted | {f"people.{name}" for name in created}
 
     def noted(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
         fields = value.get("fields", {})
-        now = {name: why for name, why in fields.items() if not name.startswith(f"{section}.")}
+        now = {name: why for name, why in fields.items() if name in mapped and not name.startswith(f"{section}.")}
         now |= {f"{section}.{name}": why for name, why in suspended.items()}
-        returned = sorted((set(fields) - now.keys()) | set(value.get("returned", ())))
+        returned = sorted(((set(fields) - now.keys()) & posted) | set(value.get("returned", ())))
         return None if now == fields else {**value, "fields": now, "returned": returned}
 
-    world.change(*LEFT_ALONE, noted)
+    left: Mapping[str, str] = world.change(*LEFT_ALONE, noted).get("fields", {})
+    return left
 
 
 def _take_returned(world: World) -> Collection[str]:
@@ -122,17 +133,18 @@ def cleared(world: World, section: str, described: Mapping[str, MarketoField]) -
 
 
 def holding(world: World, fields: Collection[str]) -> Counter[str]:
-    """In how many records of Marketo each of *fields* (`section.field`) is filled because of us; reads the ledgers."""
+    """In how many records each of *fields* (`section.field`) would be emptied: filled by us, and not left out."""
     found: Counter[str] = Counter()
     for section, ledger in (("opportunity", world.opportunities), ("company", world.companies)):
         names = [field.removeprefix(f"{section}.") for field in fields if field.startswith(f"{section}.")]
         for ids in ledger.ids() if names else ():
             for row in ledger.rows(ids).values():
-                found.update(f"{section}.{name}" for name in names if name in row.fields)
+                filled = () if row.left_out else names
+                found.update(f"{section}.{name}" for name in filled if name in row.fields)
     return found
 
 
-def in_words(world: World, *, reading: bool) -> dict[str, Any]:
+def in_words(world: World, *, idle: bool) -> dict[str, Any]:
     """For `status`: the mapping, what is new, what a re-read will cost at most, what is left alone."""
     document = world.documents.read(*MAPPING)
     left = world.documents.read(*LEFT_ALONE)
@@ -140,15 +152,16 @@ def in_words(world: World, *, reading: bool) -> dict[str, Any]:
     if document:
         value = document.value
         found = {"number": value["number"], "version": value["version"], "new fields": value.get("new", [])}
-        if reading or value.get("waits"):
-            records = known_records(world)
-            calls = -(-records // PER_CALL)
+        if (value["applying"] and not idle) or value["waits"]:
+            records, companies, roles = (known_records(world, each) for each in ("opportunities", "companies", "roles"))
+            # Roles may have to be looked up, added and removed.
+            calls = sum(-(-number // PER_CALL) for number in (records, companies, roles, roles, roles))
             minutes = -(-calls // int(CALLS_PER_SECOND * 60))
             summary = f"mapping v{value['number']}: {counted(len(found['new fields']), 'field')} new, "
             summary += f"{counted(records, 'record')} to re-read, at most {counted(calls, 'call')}, "
             found = {"summary": summary + counted(minutes, "minute"), **found}
             found |= {"records to re-read": records, "Marketo calls at most": calls, "minutes at most": minutes}
-        if value.get("waits"):
+        if value["waits"]:
             found["waits for"] = "backfill"
     if left and left.value["fields"]:
         found["left alone"] = dict(left.value["fields"])

@@ -84,11 +84,6 @@ class OpportunityCase(Case):
         """It exists in Dynamics, passes the filter, may be posted and has not met trouble."""
         return self.going_on and self.seen is not None and not self.refused and not self.left
 
-    def part(self, policy: str) -> None:
-        """What becomes of it in Marketo, now that it is deleted or left the filter: delete or remove, flag, keep."""
-        self.removed = policy in ("delete", "remove")
-        self.flagged = policy == "flag" and bool(self.row.fields)
-
     @property
     def has_roles(self) -> bool:
         """Marketo has the opportunity, so roles can be posted to it."""

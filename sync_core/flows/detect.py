@@ -100,9 +100,11 @@ class _Detection:
         self.forget: list[str] = []
         self.unsaved: list[Feed] = []
         self.force = False
+        self.lengths: Mapping[str, int] = {}
 
     def run(self) -> Tick:
         self._empty_poison()
+        self.lengths = self.world.queue.lengths()
         self._queue_due()
         tables = side_tables(self.world.config)
         feeds = {table: self._load(table) for table in (*tables, OPPORTUNITY)}
@@ -386,7 +388,7 @@ class _Detection:
 
     def _queue_due(self) -> None:
         """Waiting rows whose time has come; their deliveries ask for people within `people.recheck_calls`."""
-        if self.world.queue.lengths()["fresh"] > BUSY_QUEUE:
+        if self.lengths["fresh"] > BUSY_QUEUE:
             return
         now = self.world.clock.now()
         due = self.world.opportunities.due(now, DUE_PER_TICK)
@@ -400,7 +402,7 @@ class _Detection:
 
     def _notice_mapping(self, feed: Feed) -> None:
         """A changed mapping: every opportunity and every company is looked at again, in the slow lane."""
-        if notice(self.world):
+        if notice(self.world, idle=feed.following and not self.lengths[Lane.SLOW]):
             self.queued = self.world.config.sync.fresh_max
             self._add_all(self.world.companies, self.accounts)
             self._start_over(feed)

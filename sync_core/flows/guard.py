@@ -45,8 +45,8 @@ def release(world: World, what: str, number: int) -> None:
 
 
 def known_records(world: World, what: str = "opportunities") -> int:
-    """How many opportunities (not gone), or roles, the ledger knows."""
-    counts = world.opportunities.counts()
+    """How many opportunities or companies (not gone), or roles, the ledgers know."""
+    counts = (world.companies if what == "companies" else world.opportunities).counts()
     if what == "roles":
         return counts.get("roles", 0)
     return sum(counts.get(state, 0) for state in State if state is not State.GONE)

@@ -164,11 +164,15 @@ def _remembered(
     return found
 
 
-def remember(world: World, contacts: Mapping[str, Row], found: Mapping[str, Found]) -> None:
+def remember(
+    world: World, contacts: Mapping[str, Row], found: Mapping[str, Found], *, tied: Mapping[str, str] | None = None
+) -> None:
+    """*tied*: the companies that contacts asked for, whoever got the person."""
     at = world.clock.now().isoformat()
     world.people.write(
         {
             contact: {"lead": lead, "key": _fingerprint(world, contacts, contact, missing=not lead), "at": at}
+            | ({"tied": tied[contact]} if tied and contact in tied else {})
             for contact, each in found.items()
             if isinstance(lead := 0 if each is Exclusion.UNKNOWN_PERSON else each, int)
         }
@@ -250,6 +254,13 @@ def create(
     return failed
 
 
+def check_fields(world: World) -> Reading:
+    """What created people get; keeps for `status` which of it can't be filled now."""
+    reading = Reading(world, "contact", MarketoObject.LEAD, world.config.people.fields)
+    leave_alone(world, "people", reading.suspended)
+    return reading
+
+
 def _records(
     world: World,
     contacts: Mapping[str, Row],
@@ -258,8 +269,7 @@ def _records(
 ) -> tuple[dict[str, tuple[dict[str, Any], list[str]]], dict[str, str]]:
     """By address the person to create and the contacts that share it; and why not, by contact."""
     rules = world.config.people.match
-    reading = Reading(world, "contact", MarketoObject.LEAD, world.config.people.fields)
-    leave_alone(world, "people", reading.suspended)
+    reading = check_fields(world)
     rows = reading.rows(ids)
     records: dict[str, tuple[dict[str, Any], list[str]]] = {}
     failed: dict[str, str] = {}
@@ -292,14 +302,23 @@ def link(
     """Tie people to the companies of their contacts' accounts, as `people.link_company` allows; how many.
 
     Only those just looked up: their company is known. Marketo moves a person to another company, and never out of one.
+    Contacts of different companies may share an address: each moves the person once, until its account changes.
     """
     always = world.config.people.link_company == "always"
+    people = {
+        c: lead for c in sorted(found.known) if isinstance(lead := found.known[c], int) and lead in found.companies
+    }
+    companies = {contact: company for contact in people if (company := company_of(contact))}
+    tied = {contact: entry.get("tied") for contact, entry in world.people.read(companies.keys()).items()}
+    fitting = {
+        people[c] for c, company in companies.items() if company.casefold() == found.companies[people[c]].casefold()
+    }
     wanted: dict[int, str] = {}
-    for contact, lead in found.known.items():
-        if isinstance(lead, int) and lead in found.companies:
-            company, present = company_of(contact), found.companies[lead]
-            if company and company.casefold() != present.casefold() and (always or not present):
-                wanted[lead] = company
+    for contact, company in companies.items():
+        lead = people[contact]
+        moves = always and tied.get(contact) != company
+        if lead not in fitting and (moves or not found.companies[lead]):
+            wanted.setdefault(lead, company)
     linked, refused = 0, set[int]()
     for batch in chunks(wanted.items()):
         records = [{"id": lead, "externalCompanyId": company} for lead, company in batch]
@@ -308,7 +327,7 @@ def link(
         linked += sum(answer.id is not None for answer in answers.records)
         refused |= {lead for (lead, _), answer in zip(batch, answers.records, strict=True) if answer.id is None}
     done = {c: found.known[c] for c in found.asked if isinstance(found.known[c], int) and found.known[c] not in refused}
-    remember(world, contacts, done)
+    remember(world, contacts, done, tied=companies)
     return linked
 
 

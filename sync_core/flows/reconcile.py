@@ -11,7 +11,7 @@ write, hands the id back; with `force` if anything was sent.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,8 +21,8 @@ from sync_core.flows.applied import cleared, leave_alone
 from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, Outcome, ReferenceCase, seconds_to_wait
 from sync_core.flows.guard import REMOVALS_HELD, ask_for_comparison, recheck_calls_left, release, reserve
-from sync_core.flows.observe import Observation, observe
-from sync_core.flows.people import People, create, link, people
+from sync_core.flows.observe import Observation, chunks, observe
+from sync_core.flows.people import People, check_fields, create, link, people
 from sync_core.flows.references import COMPANIES, SALES_PERSONS, References
 from sync_core.flows.roles import OPPORTUNITY_ID, Roles
 from sync_core.flows.world import World
@@ -107,13 +107,14 @@ class _Delivery:
             case = self.cases[key]
             case.seen = seen
             case.left = seen.outside
-            if case.left and case.row.fields:
-                case.part(self.config.filter.when_leaving)
             certain = case.row.state in (State.IN_STEP, State.HELD) or case.row.reason.startswith(PEOPLE_MISSING)
             case.force = case.force or (case.row.known and not certain)
             stakes |= set() if case.left or seen.mapped is None else seen.contacts
             doubted |= seen.contacts if case.force else set()
-        leave_alone(self.world, "opportunity", observation.suspended)
+        self._part([case for case in self.cases.values() if case.left], self.config.filter.when_leaving)
+        left = leave_alone(self.world, "opportunity", observation.suspended)
+        if any(name.startswith("people.") for name in left):
+            check_fields(self.world)
         described = self.world.target.describe(MarketoObject.OPPORTUNITY)
         emptied = cleared(self.world, "opportunity", described)
         self.contacts = observation.contacts
@@ -147,10 +148,24 @@ class _Delivery:
             tombstone = buried.get(case.id)
             if case.row.state is State.GONE or (tombstone and tombstone["at"] >= case.row.seen):
                 case.evidence = True
-                case.part(self.config.removals.policy)
                 case.force = case.force or (case.row.known and case.row.state in UNTRUSTED)
             else:
                 case.waits = "not visible: a read by id lacks it, and nothing says that it was deleted"
+        self._part([case for case in absent if case.evidence], self.config.removals.policy)
+
+    def _part(self, parting: Sequence[OpportunityCase], policy: str) -> None:
+        """What becomes of those that are deleted or left the filter: delete or remove, flag, keep.
+
+        Of a forced one that the ledger doesn't know to be posted, Marketo is asked: a create may have got no answer.
+        """
+        asked = (case for case in parting if case.force and not case.row.fields and (case.left or policy == "flag"))
+        held: set[str] = set()
+        for keys in chunks(case.external for case in asked if policy != "keep"):
+            held |= self.world.target.records(MarketoObject.OPPORTUNITY, keys, ()).keys()
+        for case in parting:
+            there = bool(case.row.fields) or case.external in held
+            case.removed = policy in ("delete", "remove") and (there or case.evidence)
+            case.flagged = policy == "flag" and there
 
     # --- what opportunities refer to ------------------------------------------------------------------------
 
@@ -210,11 +225,12 @@ class _Delivery:
         for case in self.cases.values():
             if not case.alive:
                 continue
-            case.digests = digests(case.record)
+            record = {OPPORTUNITY_ID: case.external, **case.record}
+            case.digests = digests(record)  # the key's too: what was posted with nothing but empty values has one
             if case.record and (
                 case.force or not case.row.known or changed_fields(case.row, case.digests, case.record)
             ):
-                changed.append((case, {OPPORTUNITY_ID: case.external, **case.record}))
+                changed.append((case, record))
         self.calls.send(MarketoObject.OPPORTUNITY, changed, self._opportunity_answer)
 
     def _opportunity_answer(self, case: OpportunityCase, _record: Mapping[str, Any], answer: Answer) -> None:
@@ -358,8 +374,8 @@ class _Delivery:
         if case.refused:
             return row.become(State.PARKED, reason=case.refused)
         if case.removed:
-            row = replace(row, fields={}, roles=())
-        return row.become(State.IN_STEP, reason=case.left, mapping=self.config.version)
+            row = replace(row, fields={}, roles=(), mapping=self.config.version)
+        return row.become(State.IN_STEP, reason=case.left)
 
     def _give_back(self, error: SyncError) -> Outcome:
         """Dynamics or the storage failed somewhere on the way: nothing counts as recorded."""

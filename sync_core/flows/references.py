@@ -181,10 +181,11 @@ class References:
                 continue
             values |= {name: None for name in emptied if name in case.row.fields}
             values = self._writable(case, values, reading.described)
-            case.values, case.digests = values, digests(values)
+            record = {self.kind.field: self.external(key), **values}
+            case.values, case.digests = values, digests(record)  # the key's too, as of opportunities
             stale = case.row.state is not State.IN_STEP or changed_fields(case.row, case.digests, values)
             if case.force or not case.row.known or stale:
-                case.record = {self.kind.field: self.external(key), **values}
+                case.record = record
 
     def _writable(
         self, case: ReferenceCase, values: dict[str, Any], described: Mapping[str, MarketoField]

@@ -342,6 +342,7 @@ class Foretold:
     def records(
         self, kind: MarketoObject, keys: Sequence[str], fields: Collection[str]
     ) -> Mapping[str, Mapping[str, Any]]:
+        self.reads.append(kind)
         return self.base.records(kind, keys, fields)
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:

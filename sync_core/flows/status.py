@@ -38,9 +38,7 @@ def status(world: World) -> dict[str, Any]:
         "Marketo calls today": world.limiter.used_today(),
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
         "pair": {name: stamp.value[name] for name in ("organization", "munchkin", "schema")} if stamp else {},
-        "mapping": in_words(
-            world, reading=not feeds.get(OPPORTUNITY, "").startswith("following") or queues["slow"] > 0
-        ),
+        "mapping": in_words(world, idle=feeds.get(OPPORTUNITY, "").startswith("following") and not queues[Lane.SLOW]),
     }
 
 

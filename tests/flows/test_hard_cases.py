@@ -15,7 +15,9 @@ from sync_core.flows.status import pause, problems, repoint, status
 from sync_core.messages import encode
 from sync_core.model import Lane, LedgerRow, State, Work
 from sync_core.ports import Ledger
+from tests.flows.mapped import a_stage, add_column, remap, shown
 from tests.flows.org import Org
+from tests.flows.test_changes import state_of
 from tests.flows.test_invariants import Crash, crash, deliver_directly, is_write
 from tests.flows.test_sales_persons import OWNED, owned, sales_persons, user
 from tests.stage import Stage
@@ -373,3 +375,79 @@ def test_a_command_that_is_interrupted_shows_no_traceback(
 
     assert cli.main(["failures", "list"]) != cli.GOOD
     assert "Traceback" not in capsys.readouterr().err
+
+
+# --- records with nothing but empty values, answers that never came ---------------------------------------------------
+
+
+def test_a_company_whose_every_mapped_value_is_empty_stays_named() -> None:
+    stage = a_stage(company=["-company"])
+    org = Org(stage)
+    stage.sync()
+    assert shown(stage, org.deal)["externalCompanyId"] == org.acme
+
+    stage.world.queue.put(Work((org.deal,), force=True))
+    other = org.opportunity("Other", account=org.acme)
+    stage.sync()
+
+    assert {shown(stage, deal)["externalCompanyId"] for deal in (org.deal, other)} == {org.acme}
+
+
+def test_roles_and_removal_of_an_opportunity_with_nothing_but_empty_values() -> None:
+    stage = a_stage(opportunity=["-name", "-amount", "-stage", "-isWon", "-isClosed", "-externalCreatedDate"])
+    org = Org(stage)
+    alone = org.opportunity("Alone", estimatedvalue=None)
+    stage.sync()
+    org.stakeholder(org.ann, opportunity=alone)
+    stage.sync()
+    assert stage.roles(alone) == {(alone, org.lead_ann, "Decision Maker")}
+
+    org.delete("opportunity", alone)
+    stage.sync()
+    assert set(stage.opportunities()) == {org.deal}
+    assert stage.roles(alone) == set()
+
+
+def test_roles_that_a_changed_mapping_would_remove_are_held_though_the_deal_was_outside_meanwhile() -> None:
+    rule = '[[filter.rule]]\ncolumn = "new_synctomkto"\nnot_in = [false]\n'
+    stage = a_stage(rule)
+    add_column(stage, "new_synctomkto", "bool")
+    org = Org(stage)
+    org.stakeholder(org.ann)
+    stage.sync()
+    org.update("opportunity", org.deal, new_synctomkto=False)
+    stage.sync()
+    remap(stage, rule, stakeholders=['exclude = ["Decision Maker"]'])
+    stage.sync()
+    org.update("opportunity", org.deal, new_synctomkto=True)
+    stage.sync()
+
+    assert state_of(stage, org.deal)[0] is State.HELD
+    assert len(stage.roles(org.deal)) == 1
+
+
+@pytest.mark.parametrize("policy", ["remove", "flag"])
+@pytest.mark.parametrize("gone", ["won", "deleted"])
+def test_a_create_without_an_answer_is_undone_or_flagged_though_the_deal_left_meanwhile(policy: str, gone: str) -> None:
+    rules = f'[filter]\nwhen_leaving = "{policy}"\n[[filter.rule]]\ncolumn = "statecode"\nin = [0]\n'
+    removals = ['flag = { nextStep = "left" }', *(['policy = "flag"'] if policy == "flag" else [])]
+    stage = a_stage(rules, removals=removals)
+    org = Org(stage)
+
+    def lost(request: Any) -> None:
+        if request.method == "POST" and "/opportunities.json" in request.url:
+            raise requests.ReadTimeout(request=request)
+
+    stage.tick()
+    stage.marketo_wire.after = lost
+    stage.deliver()
+    stage.marketo_wire.after = None
+    assert set(stage.opportunities()) == {org.deal}
+    if gone == "won":
+        stage.edit("win", id=org.deal)
+    else:
+        org.delete("opportunity", org.deal)
+    stage.sync()
+
+    found = stage.opportunities()
+    assert [row["nextStep"] for row in found.values()] == (["left"] if policy == "flag" else [])

@@ -10,7 +10,7 @@ import pytest
 from sync_core.errors import SyncError
 from sync_core.flows.applied import backfill
 from sync_core.flows.status import problems, status
-from sync_core.model import Lane, State
+from sync_core.model import Lane, State, Work
 from tests.flows.mapped import (
     a_stage,
     add_column,
@@ -91,7 +91,7 @@ def test_status_says_what_a_new_mapping_will_cost() -> None:
     assert found["number"] == 2
     assert found["new fields"] == ["opportunity.nextStep"]
     assert found["records to re-read"] == 11
-    assert found["Marketo calls at most"] == 1
+    assert found["Marketo calls at most"] == 2
     assert found["minutes at most"] == 1
     assert found["waits for"] == "backfill"
 
@@ -116,9 +116,12 @@ def test_while_the_slow_lane_applies_it_status_says_how_much_there_is_to_do() ->
     stage.sync()
     remap(stage, opportunity=[NEXT_STEP])
     assert stage.tick().complete
-    summary = "mapping v2: 1 field new, 11 records to re-read, at most 1 call, 1 minute"
+    summary = "mapping v2: 1 field new, 11 records to re-read, at most 2 calls, 1 minute"
     assert mapping_of(stage)["summary"] == summary
     stage.drain()
+    stage.tick()
+    assert "summary" not in mapping_of(stage)
+    stage.world.queue.put(Work((org.deal,), lane=Lane.SLOW))
     assert "summary" not in mapping_of(stage)
 
 
@@ -481,6 +484,37 @@ def test_a_new_field_that_marketo_gets_later_is_filled_then() -> None:
     org.opportunity("New", account=org.acme)
     calmly(stage)
     assert shown(stage, org.deal)["mine__c"] == "Propose"
+
+
+def test_a_line_taken_out_while_it_is_left_alone_applies_no_mapping_that_waits() -> None:
+    stage = a_stage(opportunity=['bogus__c = "name"'], sync=MANUAL)
+    org = Org(stage)
+    deals = crowd(stage, org, 10, stepname="Propose")
+    stage.sync()
+    remap(stage, opportunity=[NEXT_STEP], sync=MANUAL)
+    org.update("opportunity", deals[0], name="Touched")
+    calmly(stage)
+    assert shown(stage, deals[0])["nextStep"] == "Propose"
+    assert {shown(stage, deal)["nextStep"] for deal in deals[1:9]} == {None}
+    assert (mapping_of(stage)["waits for"], left_alone(stage)) == ("backfill", {})
+
+
+@pytest.mark.parametrize("mend", ["the line", "the policy", "the field"])
+def test_a_field_of_created_people_that_was_left_alone_is_so_no_more(mend: str) -> None:
+    create = 'when_missing = "create"'
+    stage = a_stage(people=[create, 'fields = { lastName = "lastname", bogus__c = "jobtitle" }'])
+    org = Org(stage)
+    org.stakeholder(org.contact("new@acme.invalid"))
+    stage.sync()
+    assert set(left_alone(stage)) == {"people.bogus__c"}
+    if mend == "the field":
+        add_field(stage, "bogus__c", kind="leads")
+    else:
+        remap(stage, people=[create] if mend == "the line" else ['when_missing = "wait"'])
+    before = journal(stage)
+    calmly(stage, 26)
+    assert left_alone(stage) == {}
+    assert records_sent(stage, before) == 0
 
 
 def test_a_line_taken_out_while_it_is_left_alone_is_no_problem_any_more() -> None:

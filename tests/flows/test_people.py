@@ -711,6 +711,27 @@ def test_accounts_of_nobody_in_marketo_become_no_companies() -> None:
     assert [row["company"] for row in stage.marketo.rows("companies")] == ["Acme"]
 
 
+def test_contacts_of_two_companies_with_one_address_do_not_move_the_person_to_and_fro() -> None:
+    stage, org = scene('link_company = "always"')
+    twin = org.contact("ann@acme.invalid", org.bolt)
+    other = org.opportunity("Other", account=org.bolt)
+    org.stakeholder(org.ann)
+    org.stakeholder(twin, opportunity=other)
+    stage.sync()
+    first = linked(stage, org.lead_ann)
+    for day in range(4):
+        stage.clock.sleep(25 * 3600)
+        org.update("opportunity", (org.deal, other)[day % 2], description=f"Touched {day}")
+        stage.sync()
+        assert linked(stage, org.lead_ann) == first
+    moved = org.account("Core")
+    org.update("contact", org.ann, **lookup("parentcustomerid", moved, "account"))
+    stage.clock.sleep(25 * 3600)
+    org.update("opportunity", org.deal, description="Again")
+    stage.sync()
+    assert linked(stage, org.lead_ann) == moved
+
+
 def test_linking_is_one_call_for_all() -> None:
     stage, org = scene('link_company = "always"')
     for number in range(250):

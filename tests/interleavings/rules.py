@@ -53,9 +53,8 @@ def _ledger(stage: Stage, wanted: dict[str, Any], roles: tuple[Any, ...]) -> lis
     state, fields, held, *_ = row
     if state != ("in step" if wanted else "gone"):
         return [f"the ledger says {row}"]
-    posted = {name: value for name, value in wanted.items() if name != "externalOpportunityId"}
     said = tuple(((lead, text), (primary, created)) for lead, text, primary, created, _ in held)
-    if dict(fields) != digests(posted) or said != roles:
+    if dict(fields) != digests(wanted) or said != roles:
         return [f"the ledger says {row}"]
     others = {key: content[0] for key, content in stage.ledger if content[0] != "in step" and key != DEAL}
     return [f"companies are {others}"] if others else []

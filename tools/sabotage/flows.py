@@ -162,9 +162,9 @@ CHANGES = (
         "the ledger written before Marketo answers",
         "2.2",
         RECONCILE,
-        """                changed.append((case, {OPPORTUNITY_ID: case.external, **case.record}))
+        """                changed.append((case, record))
 """,
-        """                changed.append((case, {OPPORTUNITY_ID: case.external, **case.record}))
+        """                changed.append((case, record))
                 case.posted = True
         self.world.opportunities.write([self._next(case) for case, _ in changed])
 """,
