@@ -84,7 +84,9 @@ def story(found: dict[str, Any]) -> str:
         gone = found["reported deleted"] or ledger["state"] == State.GONE
         deleted = "It was deleted there." if gone else "Nothing says that it was deleted."
         there = f"Marketo {'still holds' if found['in Marketo'] else 'does not hold'} it."
-        return "\n".join([*lines, "Dynamics doesn't show this opportunity.", deleted, there])
+        lines += ["Dynamics doesn't show this opportunity.", deleted, there]
+        lines += [f"  role in Marketo: {text}, person {lead}" for lead, text in found["roles in Marketo"]]
+        return "\n".join([*lines, *_posts(found["history"])])
     if found["filter"]:
         lines += _wrapped(f"Left out, {found['filter']}")
         lines.append("Nothing of it is posted; what follows is what would be.")
@@ -107,13 +109,17 @@ def story(found: dict[str, Any]) -> str:
         lines += _wrapped(f"{name}: left alone, {why}", "  ")
     if found["unfit"]:
         lines += ["", *_wrapped(f"Can't be posted: {found['unfit']}")]
-    if found["history"]:
-        lines += ["", "Last posts:"]
-    for post in found["history"]:
-        lines.append(f"  {post['at'][:19]}Z")
-        lines += [_short(f"    {name}: ", value) for name, value in post["fields"].items()]
+    lines += _posts(found["history"])
     lines += ["", "As read in Dynamics:", *(_short(f"  {name}: ", value) for name, value in found["row"].items())]
     return "\n".join(lines)
+
+
+def _posts(history: Sequence[dict[str, Any]]) -> list[str]:
+    lines = ["", "Last posts:"] if history else []
+    for post in history:
+        lines.append(f"  {post['at'][:19]}Z")
+        lines += [_short(f"    {name}: ", value) for name, value in post["fields"].items()]
+    return lines
 
 
 def _reference(what: str, found: dict[str, Any] | None) -> list[str]:
@@ -163,8 +169,9 @@ def _field(name: str, field: dict[str, Any]) -> list[str]:
 
 def _short(head: str, value: Any) -> str:
     """*head* and as much of *value* as fits on the line; blanks within it don't matter here."""
-    text = _plain(value) if not isinstance(value, str) else value
-    return head + textwrap.shorten(text, max(20, WIDTH - len(head)), placeholder=" …")[: WIDTH - len(head)]
+    text = " ".join((_plain(value) if not isinstance(value, str) else value).split())
+    head = head[: WIDTH - 20]
+    return head + (text if len(text) <= WIDTH - len(head) else f"{text[: WIDTH - len(head) - 2]} …")
 
 
 def outlook(found: dict[str, Any]) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from sync_core.flows.observe import Observation, Observed, observe
+from sync_core.flows.mapped import example_of
+from sync_core.flows.observe import Observation, Observed, observe, rule_columns
 from sync_core.flows.people import people
 from sync_core.flows.reading import Reading
+from sync_core.flows.references import COMPANY_ID, SALES_PERSON_ID
 from sync_core.flows.rehearsal import rehearse, same
 from sync_core.flows.world import World
-from sync_core.mapping import Column, Constant, FirstOf, Source, Switch, case_of
+from sync_core.mapping import Column, Constant, FirstOf, Key, Source, Switch, case_of
 from sync_core.model import LEFT_OUT, Lead, LedgerRow, MarketoObject, Role, Row
 from sync_core.ports import Ledger
 from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, settle
-from sync_core.rules.fields import digests
+from sync_core.rules.fields import UnfitValueError, digests
 from sync_core.rules.planning import changed_fields
 from sync_core.rules.sources import clean, needs, value_of
 
@@ -50,6 +53,8 @@ def _explain(world: World, key: str, matched: Sequence[Lead]) -> dict[str, Any]:
             "found": False,
             "reported deleted": bool(world.tombstones.read([key])),
             "in Marketo": bool(present),
+            "roles in Marketo": _roles_in_marketo(world, external),
+            "history": _history(world, key),
         }
     # Asked for whatever is remembered: only then it shows whether several people match.
     known = people(world, observation.contacts, seen.contacts, doubted=seen.contacts).known
@@ -74,10 +79,14 @@ def _explain(world: World, key: str, matched: Sequence[Lead]) -> dict[str, Any]:
         "differs from what was posted": sorted(changed_fields(row, digests(values), values)) if row.known else [],
         "in Marketo": any(field["in Marketo"] is not None for field in fields.values()),
         "differs in Marketo": [name for name, field in fields.items() if field["differs"]],
-        "roles in Marketo": sorted([role.lead, role.text] for role in world.target.roles([external]).get(external, ())),
+        "roles in Marketo": _roles_in_marketo(world, external),
         "history": _history(world, key),
         "row": _as_read(world, seen.row),
     }
+
+
+def _roles_in_marketo(world: World, external: str) -> list[list[Any]]:
+    return sorted([role.lead, role.text] for role in world.target.roles([external]).get(external, ()))
 
 
 def _history(world: World, key: str) -> list[dict[str, Any]]:
@@ -148,29 +157,58 @@ def _fields(
 ) -> dict[str, dict[str, Any]]:
     """Every mapped field: its value, where it comes from, what became of it, and what Marketo holds."""
     reading = Reading(world, "opportunity", MarketoObject.OPPORTUNITY, world.config.opportunity.fields)
-    values = dict(seen.mapped.values) if seen.mapped else {}
-    found = world.target.records(MarketoObject.OPPORTUNITY, [external], sorted(reading.fields))
+    values = dict(seen.mapped.values) if seen.mapped else _each_alone(reading, seen.row)
+    linked = _links(world, seen)
+    found = world.target.records(MarketoObject.OPPORTUNITY, [external], sorted({*reading.fields, *linked}))
     present = found.get(external, {})
-    changed = changed_fields(row, digests(values), values)
+    wanted = values | {name: value for name, (value, _) in linked.items()}
+    changed = changed_fields(row, digests(wanted), wanted)
 
     def raw(name: str) -> Any:
         return value_of(seen.row, reading.fields[name], reading.known, raw)
 
+    def compared(name: str) -> dict[str, Any]:
+        return {
+            "posted": row.known and name not in changed,
+            "in Marketo": present.get(name),
+            "differs": name in wanted and external in found and not same(present.get(name), wanted[name]),
+        }
+
     told = {}
     for name, source in reading.fields.items():
-        value = values.get(name)
         taken = clean(raw(name))
         cut = seen.mapped is not None and name in seen.mapped.cut
         told[name] = {
-            "value": value,
+            "value": values.get(name),
             "from": origin(source, seen.row),
             "cut from": len(taken) if cut and isinstance(taken, str) else None,
-            "converted from": taken if name in values and not cut and taken != value else None,
-            "posted": row.known and name not in changed,
-            "in Marketo": present.get(name),
-            "differs": seen.mapped is not None and external in found and not same(present.get(name), value),
+            "converted from": taken if name in values and not cut and taken != values[name] else None,
+            **compared(name),
         }
+    for name, (value, why) in linked.items():
+        told[name] = {"value": value, "from": why, "cut from": None, "converted from": None, **compared(name)}
     return told
+
+
+def _each_alone(reading: Reading, row: Row) -> dict[str, Any]:
+    """Of a record that can't be posted whole, the values that could."""
+    found = {}
+    for name in reading.fields:
+        with suppress(UnfitValueError):
+            found[name] = example_of(name, row, reading).values[name]
+    return found
+
+
+def _links(world: World, seen: Observed) -> dict[str, tuple[str | None, str]]:
+    """What the opportunity refers to by keys, each with where it comes from: only what Marketo has is named."""
+    kinds = [(COMPANY_ID, world.companies, world.config.company.key, seen.association.account, "account")]
+    if world.config.owner.salesperson:
+        kinds.append((SALES_PERSON_ID, world.sales_persons, Key(column="systemuserid"), seen.owner, "owner"))
+    found: dict[str, tuple[str | None, str]] = {}
+    for name, ledger, id, key, what in kinds:
+        held = key is not None and bool(ledger.rows([key]).get(key, LedgerRow(key)).fields)
+        found[name] = (id.external(key) if key and held else None, f"the {what}" if key else f"no {what}")
+    return found
 
 
 def origin(source: Source, row: Row) -> str:
@@ -213,7 +251,8 @@ def _held(column: str | None, row: Row) -> str:
 
 
 def _as_read(world: World, row: Row) -> dict[str, Any]:
-    """The columns that the mapping reads, by their logical names."""
+    """The columns that the mapping and its rules read, by their logical names."""
     columns = {need.column for source in world.config.opportunity.fields.values() for need in needs(source)}
+    columns |= {*rule_columns(world).values(), "customerid", "parentaccountid", "parentcontactid"}
     names = {f"{column}{more}" for column in columns for more in ("", "@name", "_base")}
     return {name: row[name] for name in sorted(names) if name in row}

@@ -10,7 +10,7 @@ from sync_core.flows.reading import Reading, plain_rows
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Product, Source
 from sync_core.model import MarketoObject, Row
-from sync_core.rules.fields import UnfitValueError, marketo_fields
+from sync_core.rules.fields import Mapped, UnfitValueError, marketo_fields
 from sync_core.rules.filters import ONLY, outside, sides
 from sync_core.rules.matching import type_of
 from sync_core.rules.sources import Need, needs
@@ -77,13 +77,19 @@ def _type(column: str, reading: Reading, lengths: Mapping[str, int]) -> str:
     return f"{column}: {reading.kinds[column]}{most}" if column in reading.kinds else f"{column}: not there"
 
 
-def _example(name: str, source: Source, row: Row, reading: Reading) -> dict[str, Any]:
-    """The columns read, as Dynamics gives them, and what Marketo would get."""
+def example_of(name: str, row: Row, reading: Reading) -> Mapped:
+    """One field of *row*, as if it were the only one. Raises UnfitValueError."""
+    source = reading.fields[name]
     factors = [each.removesuffix("%") for each in source.product] if isinstance(source, Product) else []
     wanted = {each: reading.fields[each] for each in (*factors, name)}
+    return marketo_fields(row, wanted, reading.described, reading.known)
+
+
+def _example(name: str, source: Source, row: Row, reading: Reading) -> dict[str, Any]:
+    """The columns read, as Dynamics gives them, and what Marketo would get."""
     raw = {column: row.get(column) for need in needs(source) for column in _read(need)}
     try:
-        mapped = marketo_fields(row, wanted, reading.described, reading.known)
+        mapped = example_of(name, row, reading)
     except UnfitValueError as error:
         return {"row": raw, "parked": str(error)}
     return {"row": raw, "sent": mapped.values[name], "cut": name in mapped.cut}

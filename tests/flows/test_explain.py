@@ -186,6 +186,50 @@ def test_several_people_with_one_address_are_named_whatever_is_remembered(stage:
     assert "one contact matches several people" in story(found)
 
 
+def test_of_a_parked_one_the_values_that_fit_are_shown(stage: Stage, org: Org) -> None:
+    configured(stage, 'probability  = "closeprobability"', 'probability = "name"')
+    stage.sync()
+
+    fields = explain(stage.world, org.deal)["fields"]
+
+    assert (fields["amount"]["value"], fields["probability"]["value"]) == (1000.0, None)
+
+
+def test_the_company_it_is_linked_to_is_compared_too(stage: Stage, org: Org) -> None:
+    stage.sync()
+    field = explain(stage.world, org.deal)["fields"]["externalCompanyId"]
+    assert (field["value"], field["in Marketo"], field["from"]) == (org.acme, org.acme, "the account")
+    assert field["posted"]
+
+    key = {"externalOpportunityId": org.deal}
+    stage.marketo.edit({"op": "update", "object": "opportunities", "key": key, "values": {"externalCompanyId": None}})
+    assert explain(stage.world, org.deal)["differs in Marketo"] == ["externalCompanyId"]
+
+
+def test_of_a_deleted_one_it_tells_what_marketo_holds_and_what_was_posted(stage: Stage, org: Org) -> None:
+    configured(stage, "[sync]", "[history]\nvalues = true\n[sync]")
+    org.stakeholder(org.ann)
+    stage.sync()
+    org.delete("opportunity", org.deal)
+
+    told = lines(explain(stage.world, org.deal))
+
+    assert f"  role in Marketo: Decision Maker, person {org.lead_ann}" in told
+    assert "Last posts:" in told
+
+
+def test_what_a_rule_looks_at_is_among_what_was_read(stage: Stage, org: Org) -> None:
+    configured(stage, "[removals]", '[[filter.rule]]\ncolumn = "statuscode"\nin = [1]\n[removals]')
+
+    assert {"statuscode", "customerid"} <= explain(stage.world, org.deal)["row"].keys()
+
+
+def test_a_single_long_word_is_cut_and_not_left_out(stage: Stage, org: Org) -> None:
+    org.update("opportunity", org.deal, name="x" * 200)
+
+    assert f"  name: {'x' * 70} …" in lines(explain(stage.world, org.deal))
+
+
 def test_everything_fits_on_80_columns_whatever_it_says(stage: Stage, org: Org) -> None:
     configured(stage, "exclude       = []", 'exclude = ["Influencer"]')
     org.update("opportunity", org.deal, name=LONG[:200], description="x" * 400)
