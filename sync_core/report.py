@@ -181,7 +181,12 @@ def outlook(found: dict[str, Any]) -> str:
     if "neither shown nor reported deleted" in found:
         lines += ["", *_wrapped(f"{found['neither shown nor reported deleted']:,} not shown, nor reported deleted")]
     if "messages on the queue" in found:
-        text = f"{counted(found['messages on the queue'], 'message')} on the queue: looked at as well."
+        text = f"{counted(found['messages on the queue'], 'message')} on the queue, looked at as well."
+        if hidden := found.get("of these hidden for now"):
+            text += (
+                f" {hidden:,} of them {'is' if hidden == 1 else 'are'} hidden for now: what was noticed or approved "
+            )
+            text += "is counted above as if they asked for it; parked records that they name may be sent again."
         lines += ["", *_wrapped(text)]
     if found["left alone"]:
         lines += ["", "Left alone:"]

@@ -92,7 +92,7 @@ class Tally:
         counts = self.counts
         words = (
             (counts["roles added"], "Added to Opportunity"),
-            (counts["roles removed"], "Removed from Opportunity"),
+            (counts["roles removed"] + counts["roles of others left"], "Removed from Opportunity"),
             (counts["people told"], "Opportunity Updated"),
             (counts["people created"], "Person Created"),
             (counts["people moved"], "moved to another company"),
@@ -367,6 +367,7 @@ class _Plan:
         counts["looked at"] += change.before.ticket != REHEARSED
         if change.does == "remove":
             counts["opportunities removed"] += 1
+            counts["roles of others left"] += len(held) - len(change.removed)
             self.tally.removals.append(change.before.id)
         if change.does == "update" and change.fields:
             counts["people told"] += len({role.lead for role in held})

@@ -364,6 +364,8 @@ class Foretold:
             self._keep_roles(keys, there=False)
         else:
             known = self._known(kind, keys)
+            if kind is MarketoObject.OPPORTUNITY:  # their people are told, whoever gave them the role
+                self._ask_roles({str(key[OPPORTUNITY_ID]) for key, there in zip(keys, known, strict=True) if there})
             self.kept.write(f"made {kind}", {str(key[KEYS[kind]]): "null" for key in keys})
         answers = [Answer("deleted") if each else Answer("skipped", GONE) for each in known]
         return self._answered(kind, keys, answers, deleted=True)
