@@ -184,9 +184,9 @@ def outlook(found: dict[str, Any]) -> str:
         text = f"{counted(found['messages on the queue'], 'message')} on the queue, looked at as well."
         if hidden := found.get("of these hidden for now"):
             text += (
-                f" {hidden:,} of them {'is' if hidden == 1 else 'are'} hidden for now: what was noticed or approved "
+                f" {hidden:,} of them can't be looked into now: whatever differs, was reported deleted or is approved "
             )
-            text += "is counted above as if they asked for it; parked records that they name may be sent again."
+            text += "counts above as what they ask for. Parked records that they name may be sent again besides."
         lines += ["", *_wrapped(text)]
     if found["left alone"]:
         lines += ["", "Left alone:"]
