@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--no-wait", action="store_true", help="end when only postponed work is left")
     one = command("plan", _plan, "What would `sync` do now? Reads everything, writes nothing.")
     one.add_argument("--only", nargs="+", type=_guid, metavar="ID", help="as for sync: only these opportunities")
-    one.add_argument("--limit", type=int, default=20, metavar="N", help="how many differences to show (20)")
+    one.add_argument("--limit", type=_count, default=20, metavar="N", help="how many differences to show (20)")
     one.add_argument("--out", type=Path, metavar="FILE", help="write every difference to this file, as JSON")
     one.add_argument("--force", action="store_true", help="replace the file of --out if it exists")
     one.add_argument("--diff", type=Path, metavar="FILE", help="what is different from an earlier plan's file")
@@ -348,7 +348,9 @@ def _plan(app: Engine, options: argparse.Namespace) -> int:
         if part:
             part.unlink(missing_ok=True)
     show(found, as_json=True) if options.json else print(outlook(found))
-    return PROBLEMS if found["parked"] or found["held"] or "sync refuses to start" in found else GOOD
+    parts = (found, found.get("stays as it is", {}))
+    needs = any(part.get(state) for part in parts for state in (State.PARKED, State.HELD))
+    return PROBLEMS if needs or "sync refuses to start" in found else GOOD
 
 
 def _looked_at(number: int) -> None:

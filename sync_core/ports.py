@@ -276,6 +276,9 @@ class Queue(Protocol):
 
     def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None: ...
 
+    def peek(self, lane: Lane) -> Sequence[Letter]:
+        """Up to 32 visible messages as they lie there: none is leased, none counts as received, no queue is made."""
+
     def done(self, lane: Lane, letter: Letter) -> None: ...
 
     def poisoned(self, lane: Lane) -> Sequence[Letter]:

@@ -188,7 +188,12 @@ def outlook(found: dict[str, Any]) -> str:
     if "neither shown nor reported deleted" in found:
         lines += ["", *_wrapped(f"{found['neither shown nor reported deleted']:,} not shown, nor reported deleted")]
     if "messages on the queue" in found:
-        text = f"{counted(found['messages on the queue'], 'message')} on the queue: looked at as well."
+        text = f"{counted(found['messages on the queue'], 'message')} on the queue, looked at as well."
+        if hidden := found.get("of these hidden for now"):
+            text += (
+                f" {hidden:,} of them can't be looked into now: whatever differs, was reported deleted or is approved "
+            )
+            text += "counts above as what they ask for. Parked records that they name may be sent again besides."
         lines += ["", *_wrapped(text)]
     if found["left alone"]:
         lines += ["", "Left alone:"]

@@ -240,6 +240,9 @@ class FakeQueue:
     def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None:
         return next(iter(self._receive(lane, lease, 1)), None)
 
+    def peek(self, lane: Lane) -> Sequence[Letter]:
+        return [Letter(m.body, m.dequeued, self.clock.now()) for m in self._visible(lane, 32)]
+
     def done(self, lane: Lane, letter: Letter) -> None:
         self._delete(lane, letter)
 
@@ -265,12 +268,15 @@ class FakeQueue:
         self.sent += 1
         self.queues[name].append(FakeMessage(body, self.clock.now() + after, self.sent))
 
-    def _receive(self, name: str, lease: timedelta, limit: int) -> list[Letter]:
+    def _visible(self, name: str, limit: int) -> list[FakeMessage]:
         now = self.clock.now()
-        visible = sorted((m for m in self.queues[name] if m.visible <= now), key=lambda m: (m.visible, m.number))
-        for message in visible[:limit]:
+        return sorted((m for m in self.queues[name] if m.visible <= now), key=lambda m: (m.visible, m.number))[:limit]
+
+    def _receive(self, name: str, lease: timedelta, limit: int) -> list[Letter]:
+        visible = self._visible(name, limit)
+        for message in visible:
             message.dequeued += 1
-        return [self._lease(message, lease) for message in visible[:limit]]
+        return [self._lease(message, lease) for message in visible]
 
     def _lease(self, message: FakeMessage, lease: timedelta) -> Letter:
         message.receipt += 1

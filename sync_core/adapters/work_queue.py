@@ -67,6 +67,12 @@ class StorageQueue:
             message = queue.receive_message(visibility_timeout=_seconds(lease))
         return _letter(message, asked, lease) if message else None
 
+    def peek(self, lane: Lane) -> list[Letter]:
+        with storage_answers(ROLE), suppress(ResourceNotFoundError):
+            messages = self._queues[_queue_of(lane)].peek_messages(max_messages=AT_ONCE)
+            return [_letter(message, self._clock.now(), timedelta(0)) for message in messages]
+        return []
+
     def done(self, lane: Lane, letter: Letter) -> None:
         """Delete it. One that was lost meanwhile is somebody else's delivery now: at least once, so no error."""
         self._delete(_queue_of(lane), letter)

@@ -11,20 +11,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from sync_core.errors import ConfigurationError
+from sync_core.errors import ConfigurationError, NotOurs
 from sync_core.flows.cases import Outcome
 from sync_core.flows.detect import OPPORTUNITY, detect
 from sync_core.flows.guard import PAUSE, check_pair
 from sync_core.flows.observe import chunks, suspended
 from sync_core.flows.reconcile import DUE, reconcile
 from sync_core.flows.references import COMPANY_ID
-from sync_core.flows.rehearsal import KEYS, REHEARSED, LedgerOver, Rehearsal, Sent, rehearse, same
+from sync_core.flows.rehearsal import KEYS, REHEARSED, LedgerOver, Rehearsal, Sent, rehearse, role_of
 from sync_core.flows.world import World
-from sync_core.messages import FULL, split
+from sync_core.messages import FULL, decode, split
 from sync_core.model import LEFT_OUT, Answer, Lane, LedgerRow, MarketoObject, Role, State, Work
 from sync_core.rules.planning import plan_roles
 
@@ -58,7 +59,9 @@ class Tally:
 
     @property
     def does_something(self) -> bool:
-        return bool(self.counts["write calls"]) or any(self.reasons[state].total() for state in OUT_OF_STEP)
+        return bool(self.counts["write calls"]) or any(
+            number > 0 for state in OUT_OF_STEP for number in self.reasons[state].values()
+        )
 
     def in_words(self, shares: tuple[int, int], used: int) -> dict[str, Any]:
         counts = self.counts
@@ -81,7 +84,7 @@ class Tally:
             "minutes at least": -(-calls * 20 // (shares[0] * 60)),
             "days at least": 1 + max(0, -(-(calls - today) // shares[1])),
         }
-        found |= {state: {why: n for why, n in told.most_common() if n} for state, told in self.reasons.items()}
+        found |= {state: {why: n for why, n in told.most_common() if n > 0} for state, told in self.reasons.items()}
         return found | {"removals": self.removals, "Marketo will log": self._activities()}
 
     def _activities(self) -> list[str]:
@@ -89,13 +92,13 @@ class Tally:
         counts = self.counts
         words = (
             (counts["roles added"], "Added to Opportunity"),
-            (counts["roles removed"], "Removed from Opportunity"),
+            (counts["roles removed"] + counts["roles of others left"], "Removed from Opportunity"),
             (counts["people told"], "Opportunity Updated"),
             (counts["people created"], "Person Created"),
             (counts["people moved"], "moved to another company"),
         )
         told = [f"{number} {'person' if number == 1 else 'people'} {text}" for number, text in words if number]
-        waiting = sum(self.reasons[str(State.WAITING)].values())
+        waiting = sum(n for n in self.reasons[str(State.WAITING)].values() if n > 0)
         later = [f"and whatever the {waiting} that wait bring when they are tried again"] if waiting else []
         if not told:
             return ["nothing now", *later] if waiting else ["nothing: no trigger campaign starts"]
@@ -142,7 +145,7 @@ class _Plan:
         self.tally = self.now
         self.first: list[dict[str, Any]] = []
         self.shown = Counter[str]()
-        self.queued = sum(real.queue.lengths().get(lane, 0) for lane in Lane)
+        self.queued = self.hidden = 0
         self.left_as_they_are: dict[str, Counter[str]] = {each: Counter() for each in STANDINGS}
         self.invisible = 0
         self.troubles = 0
@@ -158,9 +161,9 @@ class _Plan:
         head = {"plan": FORMAT, "mapping": self.world.config.version, "at": self.world.clock.now().isoformat()}
         self.out(json.dumps(head)[:-1] + ', "changes": [\n')
         if only:
-            for work in split(Work(tuple(only), why="only")):
-                self._deliver(work)
+            self._deliver_all(self.now, Work(tuple(only), why="only"))
         else:
+            self._look_into_the_queue()
             self._as_sync_does()
             self._everything_else()
         summary = head | self._summary(first_load, left_alone)
@@ -181,15 +184,29 @@ class _Plan:
         found |= {"stays as it is": unchanged} if unchanged else {}
         found |= {"neither shown nor reported deleted": self.invisible} if self.invisible else {}
         found |= {"messages on the queue": self.queued} if self.queued else {}
+        found |= {"of these hidden for now": self.hidden} if self.hidden else {}
         found |= {"left alone": dict(left_alone), "first differences": self.first}
         return found | ({"compared with the earlier plan": self.diff.in_words(self.limit)} if self.diff else {})
 
     @property
     def rest(self) -> Tally:
-        """What is on the queue was noticed before, and can't be told apart from what was not."""
-        return self.now if self.queued else self.backfill
+        """What a hidden message asks for was noticed before, and can't be told apart from what was not."""
+        return self.now if self.hidden else self.backfill
 
     # --- the path of `sync` -----------------------------------------------------------------------------------
+
+    def _look_into_the_queue(self) -> None:
+        """Rehearse the messages that are visible; others are being delivered, or were put back for a while."""
+        queue, lengths = self.real.queue, self.real.queue.lengths()
+        for lane in Lane:
+            letters = queue.peek(lane)
+            self.queued += max(lengths[lane], len(letters))
+            self.hidden += max(lengths[lane] - len(letters), 0)
+            for letter in letters:
+                with suppress(NotOurs):  # set aside when it is delivered
+                    work = decode(letter.body)
+                    force = work.force or letter.dequeue_count > 0
+                    self.rehearsal.queue.put(replace(work, lane=lane, force=force))
 
     def _as_sync_does(self) -> None:
         complete = False
@@ -202,44 +219,66 @@ class _Plan:
         while work := self.rehearsal.queue.take():
             self._deliver(work)
 
+    # --- what `sync` does not look at now ---------------------------------------------------------------------
+
     def _everything_else(self) -> None:
         """What is in step, or unknown; and what waits, as if it were due. The rest stays until somebody mends it."""
+        ledger, kept = self.rehearsal.opportunities, self.rehearsal.kept
         for ids in chunks((key for page in self.world.source.ids(OPPORTUNITY) for key in page), FULL):
-            self._deliver_the_others(self.rehearsal.opportunities.untouched(ids))
-        self.tally = self.rest
-        for page in self.real.opportunities.ids():
-            rows = self.real.opportunities.rows(self.rehearsal.opportunities.untouched(page))
-            self.invisible += sum(row.state is State.IN_STEP for row in rows.values())
-        for accounts in self._in_step(self.rehearsal.companies):
-            self._deliver(Work(accounts=accounts, why="plan"))
-        for users in self._in_step(self.rehearsal.sales_persons):
-            self._deliver(Work(users=users, why="plan"))
-        self._drain()
-
-    @staticmethod
-    def _in_step(ledger: LedgerOver) -> Iterator[tuple[str, ...]]:
-        """Those that nothing was written for, page by page."""
+            self._look_at_the_others(MarketoObject.OPPORTUNITY, ledger, ids)
+            kept.write("shown", dict.fromkeys(ledger.untouched(ids), ""))
         for page in ledger.ids():
-            rows = ledger.rows(ledger.untouched(page))
-            if found := tuple(key for key, row in rows.items() if row.state is State.IN_STEP):
-                yield found
+            shown = kept.read("shown", page)
+            self._look_at_the_others(
+                MarketoObject.OPPORTUNITY, ledger, self._reported([key for key in page if key not in shown])
+            )
+        for page in self.rehearsal.companies.ids():
+            self._look_at_the_others(MarketoObject.COMPANY, self.rehearsal.companies, page)
+        if self.world.config.owner.salesperson:
+            for page in self.rehearsal.sales_persons.ids():
+                self._look_at_the_others(MarketoObject.SALES_PERSON, self.rehearsal.sales_persons, page)
 
-    def _deliver_the_others(self, ids: Sequence[str]) -> None:
-        rows = self.rehearsal.opportunities.rows(ids)
+    def _reported(self, ids: Sequence[str]) -> list[str]:
+        """Of opportunities that Dynamics doesn't show those that a look at may bring to something."""
+        rows = self.rehearsal.opportunities.rows(self.rehearsal.opportunities.untouched(ids))
+        buried = self.world.tombstones.read([key for key, row in rows.items() if row.state is State.IN_STEP])
+        found = []
+        for key, row in rows.items():
+            if row.state is State.IN_STEP and not (key in buried and buried[key]["at"] >= row.seen):
+                self.invisible += 1
+            elif row.state is not State.GONE:
+                found.append(key)
+        return found
+
+    def _look_at_the_others(self, kind: MarketoObject, ledger: LedgerOver, ids: Sequence[str]) -> None:
+        """Those of *ids* that nothing was written for."""
+        ids = ledger.untouched(ids)
+        rows = ledger.rows(ids)
         waiting, wanted = [], []
         for key in ids:
             row = rows.get(key, LedgerRow(key))
-            if row.state in OUT_OF_STEP:
-                self.left_as_they_are[row.state][row.reason] += 1
-                waiting += [key] if row.state is State.WAITING else []
-            else:
+            if row.state is State.WAITING:
+                waiting.append(key)
+            elif row.approved and self.hidden:
+                wanted.append(key)  # approving queues it
+            elif row.state in OUT_OF_STEP:
+                self._stays(_standing(kind, row))
+            elif row.state is State.IN_STEP or kind is MarketoObject.OPPORTUNITY:
                 wanted.append(key)
-        self.tally = self.due
-        for work in split(Work(tuple(waiting), why=DUE)):
-            self._deliver(work)
-        self.tally = self.rest
-        for work in split(Work(tuple(wanted), why="plan")):
-            self._deliver(work)
+        self._deliver_all(self.due, _work(kind, waiting, DUE))
+        self._deliver_all(self.rest, _work(kind, wanted, "plan"))
+
+    def _stays(self, standing: tuple[str, str] | None) -> None:
+        if standing:
+            state, reason = standing
+            self.left_as_they_are[state][reason] += 1
+
+    def _deliver_all(self, tally: Tally, work: Work) -> None:
+        """All of it, and what it leaves on the queue."""
+        self.tally = tally
+        for part in split(work):
+            self._deliver(part)
+        self._drain()
 
     def _deliver(self, work: Work) -> None:
         deadline = self.world.clock.now() + WHOLE
@@ -314,10 +353,7 @@ class _Plan:
             if change is not None and status == "deleted":
                 change.does = "remove"
         else:
-            name = KEYS[sent.kind]
-            values = {each: value for each, value in record.items() if each != name}
-            present = marketo.present.get(str(record[name]), {})
-            differing = {each: [present.get(each), v] for each, v in values.items() if not same(present.get(each), v)}
+            differing = marketo.differing(sent.kind, record)
             counts[f"{OBJECTS[sent.kind]} {status}"] += 1
             counts[f"{OBJECTS[sent.kind]} repeated"] += status == "updated" and not differing
             if change is not None:
@@ -327,10 +363,11 @@ class _Plan:
     def _roles(self, change: _Change) -> list[Mapping[str, Any]]:
         """Count what becomes of an opportunity and its roles; the roles that change."""
         counts = self.tally.counts
-        held = self.rehearsal.marketo.roles_of.get(change.external, change.before.roles)
+        held = self.rehearsal.marketo.roles_of.get(change.external, ())
         counts["looked at"] += change.before.ticket != REHEARSED
         if change.does == "remove":
             counts["opportunities removed"] += 1
+            counts["roles of others left"] += len(held) - len(change.removed)
             self.tally.removals.append(change.before.id)
         if change.does == "update" and change.fields:
             counts["people told"] += len({role.lead for role in held})
@@ -355,18 +392,16 @@ class _Plan:
             self.diff.add(entry)
 
     def _state(self, change: _Change) -> None:
-        """Where the row stands then; what stays left out, or waits on when it is due, stays as it is."""
-        reasons = self.tally.reasons
-        before = change.stands(change.before)
+        """Where the row stands then. What `sync` doesn't look at now stays as it is; so does what stays left out."""
+        reasons, now = self.tally.reasons, self.tally is self.now
+        before, after = _standing(change.kind, change.before), _standing(change.kind, change.after)
         again = change.before.ticket == REHEARSED  # a second look, as after the overlap query of a first load
-        if again and before:
+        if before and again:
             reasons[before[0]][before[1]] -= 1
-        if after := change.stands(change.after):
-            stays = after == before and not again
-            if not stays or (after[0] != LEFT_OUT and self.tally is not self.due):
-                reasons[after[0]][after[1]] += 1
-            elif after[0] == LEFT_OUT:
-                self.left_as_they_are[LEFT_OUT][after[1]] += 1
+        if before and not again and (before == after if before[0] == LEFT_OUT else not now):
+            self._stays(before)
+        if after and (before != after or again or (now and after[0] != LEFT_OUT)):
+            reasons[after[0]][after[1]] += 1
 
 
 @dataclass(slots=True)
@@ -387,18 +422,11 @@ class _Change:
     def key(self) -> tuple[MarketoObject, str]:
         return self.kind, self.external
 
-    def stands(self, row: LedgerRow) -> tuple[str, str] | None:
-        """State and reason of a row that is left out or not in step."""
-        if row.state not in OUT_OF_STEP and not row.left_out:
-            return None
-        reason = row.reason if self.kind is MarketoObject.OPPORTUNITY else f"{ONE[self.kind]}: {row.reason}"
-        return LEFT_OUT if row.left_out else str(row.state), reason
-
     def lost(self) -> int:
         """How many of the removed roles nothing replaces, by the rule that the removal guard counts with."""
-        gone = [_role(record) for record in self.removed]
+        gone = [role_of(record) for record in self.removed]
         staying = (role for role in self.before.roles if role.key not in {each.key for each in gone})
-        wanted = [*staying, *(_role(record) for record in self.added)] if self.does != "remove" else []
+        wanted = [*staying, *(role_of(record) for record in self.added)] if self.does != "remove" else []
         held = {role.key: role for role in (*self.before.roles, *gone)}
         losses = plan_roles(wanted, tuple(held.values()), force=False, ours={role.key for role in gone}).losses
         return len(losses)
@@ -421,8 +449,18 @@ class _Change:
         return found | ({str(self.after.state): self.after.reason} if self.after.state in OUT_OF_STEP else {})
 
 
-def _role(record: Mapping[str, Any]) -> Role:
-    return Role(record["leadId"], str(record["role"]), bool(record.get("isPrimary")), "")
+def _work(kind: MarketoObject, ids: Sequence[str], why: str) -> Work:
+    of = {kind: tuple(ids)}
+    opportunities, accounts, users = (of.get(each, ()) for each in OBJECTS)
+    return Work(opportunities, accounts, users=users, why=why)
+
+
+def _standing(kind: MarketoObject, row: LedgerRow) -> tuple[str, str] | None:
+    """State and reason of a row that is left out or not in step."""
+    if row.state not in OUT_OF_STEP and not row.left_out:
+        return None
+    reason = row.reason if kind is MarketoObject.OPPORTUNITY else f"{ONE[kind]}: {row.reason}"
+    return LEFT_OUT if row.left_out else str(row.state), reason
 
 
 def _told(record: Mapping[str, Any]) -> str:
@@ -431,10 +469,9 @@ def _told(record: Mapping[str, Any]) -> str:
 
 
 def _differs(record: Mapping[str, Any], held: Iterable[Role]) -> bool:
-    role = _role(record)
+    role = role_of(record)
     present = next((each for each in held if each.key == role.key), None)
-    created = str(record.get("externalCreatedDate") or "")
-    return present is None or (present.primary, present.created) != (role.primary, created)
+    return present is None or (present.primary, present.created) != (role.primary, role.created)
 
 
 class Difference:

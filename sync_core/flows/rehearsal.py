@@ -261,6 +261,9 @@ class QueueApart:
     def receive(self, lane: Lane, *, lease: timedelta) -> Letter | None:
         return None
 
+    def peek(self, lane: Lane) -> Sequence[Letter]:
+        return ()
+
     def done(self, lane: Lane, letter: Letter) -> None: ...
 
     def poisoned(self, lane: Lane) -> Sequence[Letter]:
@@ -294,20 +297,20 @@ class Foretold:
     """Port `Marketo`: asks the real one what exists, and sends it nothing.
 
     `sent`, `reads` (calls that the real run would make as well) and `matched` (people who were found) grow until they
-    are forgotten; `present` and `roles_of` are what Marketo holds now of what was asked about, by external key. People
-    who would have been created are found again by the digests of what they are looked up by, under ids below zero.
+    are forgotten; `present` and `roles_of` are what Marketo holds before the delivery of what was asked about, by
+    external key, with what earlier deliveries would have left there. People who would have been created are found
+    again by the digests of what they are looked up by, under ids below zero.
     """
 
     base: Marketo
-    ledger: LedgerOver
     kept: Kept
-    prefix: int
     sent: list[Sent] = field(default_factory=list)
     reads: list[MarketoObject] = field(default_factory=list)
     present: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     roles_of: dict[str, Sequence[Role]] = field(default_factory=dict)
     matched: list[Lead] = field(default_factory=list)
     created: int = 0
+    lock: Lock = field(default_factory=Lock)
 
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         return self.base.describe(kind)
@@ -335,8 +338,8 @@ class Foretold:
 
     def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
         self.reads.append(MarketoObject.ROLE)
-        found = self.base.roles(external_ids)
-        self.roles_of |= {key: found.get(key, ()) for key in external_ids}
+        found = self._roles(external_ids)
+        self.roles_of |= found
         return found
 
     def records(
@@ -346,18 +349,25 @@ class Foretold:
         return self.base.records(kind, keys, fields)
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
-        known = self._known_roles(records) if kind is MarketoObject.ROLE else self._known(kind, records)
-        if kind is not MarketoObject.ROLE:
-            self.kept.write(f"made {kind}", {str(record[KEYS[kind]]): "" for record in records})
+        if kind is MarketoObject.ROLE:
+            known = self._known_roles(records)
+            self._keep_roles(records, there=True)
+        else:
+            known = self._known(kind, records)
+            if kind is MarketoObject.OPPORTUNITY:
+                self._ask_who_is_told(records, known)
+            self._keep(kind, records)
         return self._answered(kind, records, [Answer("updated" if each else "created") for each in known])
 
     def delete(self, kind: MarketoObject, keys: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         if kind is MarketoObject.ROLE:
-            self._ask_roles({str(key[OPPORTUNITY_ID]) for key in keys})
             known = self._known_roles(keys)
+            self._keep_roles(keys, there=False)
         else:
             known = self._known(kind, keys)
-            self.kept.delete(f"made {kind}", [str(key[KEYS[kind]]) for key in keys])
+            if kind is MarketoObject.OPPORTUNITY:  # their people are told, whoever gave them the role
+                self._ask_roles({str(key[OPPORTUNITY_ID]) for key, there in zip(keys, known, strict=True) if there})
+            self.kept.write(f"made {kind}", {str(key[KEYS[kind]]): "null" for key in keys})
         answers = [Answer("deleted") if each else Answer("skipped", GONE) for each in known]
         return self._answered(kind, keys, answers, deleted=True)
 
@@ -390,33 +400,86 @@ class Foretold:
         name = KEYS[kind]
         keys = [str(record[name]) for record in records]
         fields = {each for record in records for each in record} - {name}
-        self.present |= self.base.records(kind, keys, sorted(fields))
-        made = self.kept.read(f"made {kind}", keys)
-        return [key in self.present or key in made for key in keys]
+        held = {key: dict(values) for key, values in self.base.records(kind, keys, sorted(fields)).items()}
+        for key, text in self.kept.read(f"made {kind}", keys).items():
+            made = json.loads(text)
+            held[key] = held.get(key, {}) | (made or {})
+            if made is None:
+                del held[key]
+        self.present |= held
+        return [key in held for key in keys]
+
+    def _keep(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]]) -> None:
+        """What Marketo would hold for those who are asked about it again."""
+        made = {str(record[KEYS[kind]]): dict(record) for record in records}
+        for key, text in self.kept.read(f"made {kind}", made.keys()).items():
+            made[key] = (json.loads(text) or {}) | made[key]
+        self.kept.write(f"made {kind}", {key: json.dumps(record) for key, record in made.items()})
+
+    def _ask_who_is_told(self, records: Sequence[Mapping[str, Any]], known: Sequence[bool]) -> None:
+        """The roles of those whose values change, which Marketo logs for each of their people; new ones have none."""
+        asked = set()
+        for record, there in zip(records, known, strict=True):
+            external = str(record[OPPORTUNITY_ID])
+            if not there:
+                self.roles_of[external] = ()
+            elif self.differing(MarketoObject.OPPORTUNITY, record):
+                asked.add(external)
+        self._ask_roles(asked)
 
     def _ask_roles(self, external_ids: set[str]) -> None:
+        """For the plan alone: no call of the real run."""
         for batch in chunks(sorted(external_ids - self.roles_of.keys()), PER_CALL):
-            found = self.base.roles(batch)
-            self.roles_of |= {key: found.get(key, ()) for key in batch}
+            self.roles_of |= self._roles(batch)
+
+    def _roles(self, external_ids: Sequence[str]) -> dict[str, Sequence[Role]]:
+        """Those in Marketo, and what would have become of them by now."""
+        found = self.base.roles(external_ids)
+        kept = self.kept.read("roles", external_ids)
+        roles: dict[str, Sequence[Role]] = {}
+        for key in external_ids:
+            held = {role.key: role for role in found.get(key, ())}
+            for record, there in json.loads(kept.get(key, "[]")):
+                role = role_of(record)
+                held.pop(role.key, None)
+                held |= {role.key: role} if there else {}
+            roles[key] = tuple(held.values())
+        return roles
+
+    def _keep_roles(self, records: Sequence[Mapping[str, Any]], *, there: bool) -> None:
+        new = defaultdict[str, list[Any]](list)
+        for record in records:
+            new[str(record[OPPORTUNITY_ID])].append((record, there))
+        with self.lock:  # the roles of one opportunity may be in two calls at once
+            kept = self.kept.read("roles", new.keys())
+            texts = {key: json.dumps([*json.loads(kept.get(key, "[]")), *each]) for key, each in new.items()}
+            self.kept.write("roles", texts)
+
+    def differing(self, kind: MarketoObject, record: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """What Marketo holds and what it would, by field, of a record that was asked about."""
+        present = self.present.get(str(record[KEYS[kind]]), {})
+        values = {name: value for name, value in record.items() if name != KEYS[kind]}
+        return {name: [present.get(name), v] for name, v in values.items() if not same(present.get(name), v)}
 
     def forget(self) -> None:
         """What was told about one delivery."""
         self.sent, self.reads, self.matched, self.present, self.roles_of = [], [], [], {}, {}
 
     def _known_roles(self, records: Sequence[Mapping[str, Any]]) -> list[bool]:
-        """By what was read back, else by the ledger: asking for every role of a first load would cost too much."""
-        ids = {str(record[OPPORTUNITY_ID])[self.prefix :] for record in records}
-        held = {key: row.roles for key, row in self.ledger.rows(ids).items()}
-        known = []
-        for record in records:
-            external = str(record[OPPORTUNITY_ID])
-            roles = self.roles_of.get(external, held.get(external[self.prefix :], ()))
-            known.append((record["leadId"], str(record["role"]).casefold()) in {role.key for role in roles})
-        return known
+        externals = [str(record[OPPORTUNITY_ID]) for record in records]
+        self._ask_roles(set(externals))
+        held = {key: {role.key for role in self.roles_of[key]} for key in set(externals)}
+        return [role_of(record).key in held[key] for key, record in zip(externals, records, strict=True)]
 
     def _linked(self, lead: Lead) -> Lead:
         linked = self.kept.read("linked", [str(lead.id)])
         return replace(lead, company=linked[str(lead.id)]) if linked else lead
+
+
+def role_of(record: Mapping[str, Any]) -> Role:
+    """The role that a record posts or takes away."""
+    created = str(record.get("externalCreatedDate") or "")
+    return Role(record["leadId"], str(record["role"]), bool(record.get("isPrimary")), created)
 
 
 def _digest(name: str, value: str) -> str:
@@ -455,7 +518,7 @@ def rehearse(world: World) -> Rehearsal:
     opportunities, companies, sales_persons = (
         LedgerOver(ledger, kept, place) for place, ledger in world.ledgers.items()
     )
-    marketo = Foretold(world.target, opportunities, kept, len(world.config.opportunity.key.prefix))
+    marketo = Foretold(world.target, kept)
     people, queue = PeopleOver(world.people, kept, "people"), QueueApart(kept)
     over = replace(
         world,

@@ -16,7 +16,7 @@ from sync_core.adapters import storage
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import Storage, open_storage
 from sync_core.errors import ConfigurationError
-from sync_core.model import State
+from sync_core.model import Lane, State
 from sync_core.settings import Settings
 from tools.azurite import ACCOUNT_KEY, Azurite
 from tools.contents import contents
@@ -63,6 +63,7 @@ def test_what_is_only_read_is_not_created(azurite: Azurite) -> None:
     assert set(storage.opportunities.counts().values()) == {0}
     assert storage.history.of(ids[0]) == []
     assert set(storage.queue.lengths().values()) == {0}
+    assert list(storage.queue.peek(Lane.FRESH)) == []
 
     assert contents(azurite.connection_string) == before
 

@@ -117,6 +117,25 @@ class QueueContract:
             queue.done_poisoned(lane, letter)
         assert queue.lengths()[f"{lane} poison"] == 8
 
+    @BOTH
+    def test_a_look_at_the_visible_messages_changes_nothing(self, queue: Any, lane: Lane) -> None:
+        assert list(queue.peek(lane)) == []
+        works = [Work((an_id(number),), lane=lane) for number in range(40)]
+        for work in works[:2]:
+            queue.put(work)
+        self.receive(queue, lane, lease=SECOND)
+        queue.put(works[2], after=MINUTE)
+
+        for _ in range(2):
+            assert [(decode(letter.body).size, letter.dequeue_count) for letter in queue.peek(lane)] == [(1, 0)]
+        self.wait(queue, 1.2)
+        assert sorted(letter.dequeue_count for letter in queue.peek(lane)) == [0, 1]
+
+        for work in works[3:]:
+            queue.put(work)
+        assert len(queue.peek(lane)) == 32
+        assert self.receive(queue, lane).dequeue_count in (1, 2)
+
     def test_a_probe_leaves_nothing(self, queue: Any) -> None:
         before = queue.lengths()
         queue.probe()

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -23,25 +23,29 @@ from hypothesis import strategies as st
 
 from sync_core import cli
 from sync_core.errors import ConfigurationError, WrongPair
+from sync_core.flows.failures import failures, of_ids, redrive
 from sync_core.flows.plan import plan
 from sync_core.flows.rehearsal import Kept, LedgerOver, QueueApart
+from sync_core.flows.status import approve_removals
 from sync_core.mapping import parse
 from sync_core.messages import FULL
 from sync_core.model import Lane, LedgerRow, MarketoObject, Role, State, Work
+from sync_core.report import outlook
 from tests.fakes import FakeLedger
 from tests.flows.org import Org, lookup
-from tests.stage import CONFIG, Stage
+from tests.stage import CONFIG, LEASE, Stage
 from tools.emulators.dataverse.errors import DataverseError
 from tools.emulators.marketo.activities import ADDED, NEW_PERSON, REMOVED, UPDATED
 
 CREATE = {'when_missing  = "wait"': 'when_missing  = "create"\nlink_company = "always"'}
 FILTER = '[filter]\nwhen_leaving = "{}"\n[[filter.rule]]\ncolumn = "statecode"\nin = [0]\n\n[removals]'
 FLAG = FILTER.format("flag") + '\nflag = { nextStep = "left" }\npolicy = "flag"'
+HOLD = {"max_count = 100": "max_count = 0", "max_share = 0.01": "max_share = 0.0"}
 CHANGES: tuple[dict[str, str], ...] = (
     {},
     CREATE,
     {"salesperson = false": "salesperson = true"},
-    {"max_count = 100": "max_count = 0", "max_share = 0.01": "max_share = 0.0"},
+    HOLD,
     {"[removals]": FILTER.format("remove")},
     {"[removals]": FLAG},
     {'customer      = "account"': 'customer = "account+contact"', 'ownership     = "ours"': 'ownership = "all"'},
@@ -127,9 +131,22 @@ def holds(stage: Stage) -> dict[str, Any]:
     run_once(stage)
     assert said(found) == journal(stage.marketo.journal.since(calls))
     assert told(found) == logged(stage, activities)
-    states = {str(row.state) for ledger in stage.world.ledgers.values() for row in ledger.content.values()}
-    assert {state for state in ("waiting", "parked", "held") if found[state]} <= states
+    assert standing(found) == standing_in(stage)
     return found
+
+
+def standing(found: Mapping[str, Any]) -> dict[str, int]:
+    """How many will be out of step, by state: those that the plan's first part leaves so, and those that stay so."""
+    stays = found.get("stays as it is", {})
+    return {
+        state: sum(found[state].values()) + sum(stays.get(state, {}).values())
+        for state in ("waiting", "parked", "held")
+    }
+
+
+def standing_in(stage: Stage) -> dict[str, int]:
+    states = Counter(str(row.state) for ledger in stage.world.ledgers.values() for row in ledger.content.values())
+    return {state: states[state] for state in ("waiting", "parked", "held")}
 
 
 def run_once(stage: Stage) -> None:
@@ -158,7 +175,7 @@ class Hand:
 
     def _edit(self) -> None:
         choice = self.random.choice
-        match self.random.randrange(12):
+        match self.random.randrange(16):
             case 0 | 1:
                 account, contact = choice([*self.accounts, None]), choice([*self.contacts, None])
                 self.deals.append(self.org.opportunity(f"Deal {len(self.deals)}", account=account, contact=contact))
@@ -189,6 +206,19 @@ class Hand:
             case 11:
                 key = choice(self.deals) if self.deals else self.org.deal
                 self.stage.marketo.load({"opportunities": [{"externalOpportunityId": key, "name": "By hand"}]})
+            case 12:
+                if theirs := sorted(self.stage.opportunities()):
+                    role_of_others(self.stage, choice(theirs), choice([self.org.lead_ann, self.org.lead_bob]))
+            case 13:
+                approve_removals(self.stage.world)
+            case 14:
+                redrive(self.stage.world, list(failures(self.stage.world, states=(State.PARKED, State.WAITING))))
+            case 15:
+                self.stage.tick()
+
+
+def role_of_others(stage: Stage, key: str, lead: int, text: str = "Influencer") -> None:
+    stage.marketo.load({"roles": [{"externalOpportunityId": key, "leadId": lead, "role": text}]})
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -438,6 +468,171 @@ def test_what_is_on_the_queue_is_foretold_too(stage: Stage, org: Org) -> None:
     assert "only after `backfill`" not in found
 
 
+def test_a_deletion_on_the_queue_is_foretold(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    org.delete("opportunity", org.deal)
+    stage.tick()
+
+    found = holds(stage)
+
+    assert found["removals"] == [org.deal]
+    assert found["roles"]["removed"] == 1
+    assert "neither shown nor reported deleted" not in found
+    assert stage.opportunities() == {}
+
+
+def test_a_deletion_in_a_hidden_message_is_foretold(stage: Stage, org: Org) -> None:
+    """As between `pause` and `resume`: what is delivered meanwhile goes back for five minutes."""
+    stage.sync()
+    org.delete("opportunity", org.deal)
+    stage.tick()
+    stage.world.documents.write("stamp", "pause", {"since": NOW.isoformat(), "why": ""}, None)
+    stage.drain()
+
+    found = plan(stage.world)
+
+    assert (found["messages on the queue"], found["of these hidden for now"]) == (1, 1)
+    assert found["removals"] == [org.deal]
+    assert "only after `backfill`" not in found
+    assert "1 of them can't be looked into now" in " ".join(outlook(found).split())
+
+    stage.world.documents.delete("stamp", "pause")
+    stage.clock.sleep(3600)
+    run_once(stage)
+    assert stage.opportunities() == {}
+
+
+def test_a_held_deletion_stays_as_it_is_until_it_is_approved(org: Org, stage: Stage) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    under(stage, HOLD)
+    org.delete("opportunity", org.deal)
+    stage.sync()
+
+    found = holds(stage)
+    assert found["removals"] == []
+    assert list(found["stays as it is"]) == ["held"]
+
+    approve_removals(stage.world)
+    assert holds(stage)["removals"] == [org.deal]
+
+
+def test_approved_roles_in_a_hidden_message_are_foretold(stage: Stage, org: Org) -> None:
+    connection = org.stakeholder(org.ann)
+    stage.sync()
+    under(stage, HOLD)
+    org.delete("connection", connection)
+    stage.sync()
+    assert holds(stage)["stays as it is"].keys() == {"held"}
+
+    approve_removals(stage.world)
+    letter = stage.world.queue.receive(Lane.FRESH, lease=LEASE)  # a worker has it in hand
+    assert letter is not None
+    found = plan(stage.world)
+
+    assert found["roles"]["removed"] == 1
+    assert "stays as it is" not in found
+
+
+def test_what_is_tried_again_on_request_is_foretold(org: Org, stage: Stage) -> None:
+    under(stage, {'several       = "most_recent"': 'several       = "park"'})
+    stage.people("ann@acme.invalid")
+    org.stakeholder(org.ann)
+    stage.sync()
+    redrive(stage.world, of_ids(stage.world, [org.deal]))
+
+    found = holds(stage)
+
+    assert found["Marketo calls"]["to write"] > 0
+    assert found["opportunities"]["of these without a difference"] == 1
+    assert found["parked"] == {"people: 1 of several in Marketo each; see `explain`": 1}
+
+
+def test_what_was_received_before_is_forced_and_what_is_not_ours_is_left(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.world.queue.put(Work((org.deal,)))
+    assert stage.world.queue.receive(Lane.FRESH, lease=LEASE) is not None
+    stage.clock.sleep(3600)
+    stage.world.queue._send("fresh", "not ours")
+
+    found = holds(stage)
+
+    assert found["opportunities"]["of these without a difference"] == 1
+
+
+def test_two_messages_for_one_opportunity_change_it_once(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.stakeholder(org.ann)
+    org.update("opportunity", org.deal, name="Renamed")
+    for _ in range(2):
+        stage.world.queue.put(Work((org.deal,), force=True))
+
+    found = holds(stage)
+
+    assert found["opportunities"]["of these without a difference"] == 1
+    assert (found["roles"]["added"], found["roles"]["repeated"]) == (1, 1)
+
+
+def test_roles_that_others_made_are_told_too(stage: Stage, org: Org) -> None:
+    stage.sync()
+    role_of_others(stage, org.deal, org.lead_bob)
+    org.update("opportunity", org.deal, name="Renamed")
+
+    found = holds(stage)
+
+    assert found["Marketo will log"][0] == "1 person Opportunity Updated"
+    assert found["Marketo calls"] == {"to write": 1, "to read": 0, "minutes at least": 1, "days at least": 1}
+
+
+def test_a_removal_is_told_to_people_with_roles_of_others_too(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    role_of_others(stage, org.deal, org.lead_bob)
+    org.delete("opportunity", org.deal)
+
+    found = holds(stage)
+
+    assert found["roles"]["removed"] == 1
+    assert found["Marketo will log"][0] == "2 people Removed from Opportunity"
+
+
+def test_a_role_that_others_made_is_not_added(stage: Stage, org: Org) -> None:
+    stage.sync()
+    role_of_others(stage, org.deal, org.lead_ann, "Decision Maker")
+    org.stakeholder(org.ann)
+
+    assert holds(stage)["roles"]["added"] == 0
+
+
+def test_companies_that_are_parked_or_wait_stay_as_they_are(stage: Stage, org: Org) -> None:
+    other = org.account("Other")
+    stage.sync()
+    rows = stage.world.companies.rows([org.acme])
+    due = stage.clock.now() + timedelta(hours=6)
+    stage.world.companies.write([rows[org.acme].become(State.WAITING, reason="1018", due=due)])
+    stage.world.companies.write([LedgerRow(other).become(State.PARKED, reason="why")])
+
+    found = holds(stage)
+
+    assert found["stays as it is"] == {"waiting": {"company: 1018": 1}, "parked": {"company: why": 1}}
+    assert found["once what waits is due"]["companies"]["updated"] == 1
+
+
+def test_what_only_leaves_on_the_queue_is_delivered(stage: Stage, org: Org) -> None:
+    lost = iter(range(6))
+
+    def fault(request: requests.PreparedRequest) -> None:
+        if "/opportunities.json" in str(request.url) and next(lost, None) is not None:
+            raise requests.ConnectionError
+
+    stage.marketo_wire.fault = fault
+
+    found = plan(stage.world, only=[org.deal])
+
+    assert found["opportunities"]["created"] == 1
+
+
 def test_only_looks_at_nothing_else(stage: Stage, org: Org) -> None:
     other = org.opportunity("Other")
 
@@ -661,6 +856,21 @@ def test_files_are_written_whole_or_not_at_all(command: Stage, org: Org, tmp_pat
 
 def _broken(_: Any) -> None:
     raise requests.ConnectionError
+
+
+def test_a_limit_is_a_number_of_lines(command: Stage, capsys: Any) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["plan", "--limit", "-1"])
+    assert "'-1' is no number of lines" in capsys.readouterr().err
+
+
+def test_what_stays_held_is_a_problem(command: Stage, org: Org) -> None:
+    run_once(command)
+    under(command, HOLD)
+    org.delete("opportunity", org.deal)
+    run_once(command)
+
+    assert cli.main(["plan", "--json"]) == cli.PROBLEMS
 
 
 @pytest.mark.parametrize(
