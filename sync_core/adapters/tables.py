@@ -28,6 +28,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
+    DeserializationError,
     HttpResponseError,
     ResourceExistsError,
     ServiceRequestError,
@@ -53,6 +54,7 @@ POINT_READ = 50  # entities of a page that cost as much CPU as one point read do
 COUNT_ATTEMPTS = 60  # conflicts on a partition's counts in a row before giving up; each means another writer got on
 BUSY = {408, 429, 500, 502, 503, 504}
 CONFLICT = {404, 409, 412}
+MISSING = {"ResourceNotFound", "EntityNotFound"}
 ROLE = "Storage Table Data Contributor"
 _WHOLE = "all"  # the partition of a ledger that has only one
 
@@ -65,11 +67,11 @@ def storage_answers(role: str) -> Iterator[None]:
     """Inside, what the SDK raises becomes one of our errors; *role* is what the identity needs for this service."""
     try:
         yield
-    except AzureError as error:
+    except (AzureError, DeserializationError) as error:
         raise _translated(error, role) from None  # the SDK's text may hold a signature or a page that repeats one
 
 
-def _translated(error: AzureError, role: str) -> Exception:
+def _translated(error: Exception, role: str) -> Exception:
     """Ours where we know what happens next; everything else stays what it is. Never quotes an answer's body."""
     status, code = getattr(error, "status_code", None), error_code(error)
     if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
@@ -88,7 +90,7 @@ class StorageError(Exception):
     """What we have no answer to: the host tries again, and after some tries the message is poison (design.md §6)."""
 
 
-def error_code(error: AzureError) -> str:
+def error_code(error: Exception) -> str:
     """Its code, such as `EntityAlreadyExists`; some of the SDK's errors have it in a header only (azure.md §6)."""
     code = getattr(error, "error_code", None)
     headers = getattr(getattr(error, "response", None), "headers", {})
@@ -179,7 +181,7 @@ class _Table:
             try:
                 return client.get_entity(partition, key)
             except HttpResponseError as error:
-                if not _is_conflict(error):
+                if error_code(error) not in MISSING:  # a 404 of another server says nothing about ours
                     raise
         return None
 

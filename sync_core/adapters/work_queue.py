@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Literal
 
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
+from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
 from azure.storage.queue import QueueClient, QueueMessage, QueueServiceClient, TextBase64EncodePolicy
 
 from sync_core.adapters.tables import error_code, storage_answers
@@ -102,8 +102,12 @@ class StorageQueue:
 
     def _length(self, name: Name) -> int:
         """Nothing is in a queue that doesn't exist; looking does not create it."""
-        with storage_answers(ROLE), suppress(ResourceNotFoundError):
-            return int(self._queues[name].get_queue_properties().approximate_message_count or 0)
+        with storage_answers(ROLE):
+            try:
+                return int(self._queues[name].get_queue_properties().approximate_message_count or 0)
+            except HttpResponseError as error:
+                if error_code(error) != "QueueNotFound":
+                    raise
         return 0
 
     def _delete(self, name: Name, letter: Letter) -> None:

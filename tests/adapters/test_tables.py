@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from azure.core.exceptions import (
-    AzureError,
     ClientAuthenticationError,
+    DeserializationError,
     HttpResponseError,
     ServiceRequestError,
     ServiceResponseTimeoutError,
@@ -300,10 +300,14 @@ def test_a_busy_service_is_unavailable(status: int | None) -> None:
         raise answered(status)
 
 
-@pytest.mark.parametrize("error", [ServiceRequestError("refused"), ServiceResponseTimeoutError("silence")])
-def test_no_connection_is_unavailable(error: AzureError) -> None:
-    with pytest.raises(Unavailable), storage_answers("role"):
+@pytest.mark.parametrize(
+    "error", [ServiceRequestError("refused"), ServiceResponseTimeoutError("silence"), DeserializationError("<html>")]
+)
+def test_no_connection_or_no_answer_of_storage_is_unavailable(error: Exception) -> None:
+    with pytest.raises(Unavailable) as caught, storage_answers("role"):
         raise error
+    assert str(error) not in str(caught.value)
+    assert caught.value.__suppress_context__
 
 
 @pytest.mark.parametrize("status", [401, 403])
