@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -84,6 +84,11 @@ class Column(_Strict):
         if self.equals is not None and self.among is not None:
             raise PydanticCustomError("both", "has both equals and in; only one of them can hold")
         return self
+
+    @property
+    def named(self) -> Sequence[Scalar]:
+        """The values that it asks for; none if the field gets the column's own value."""
+        return self.among or ([] if self.equals is None else [self.equals])
 
 
 class FirstOf(_Strict):

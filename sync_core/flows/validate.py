@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -147,6 +147,7 @@ class _Checks:
         self.world = setup.world
         self.config = setup.world.config
         self.refusals: dict[MarketoObject, str | SyncError] = {}
+        self._lengths_of = cache(setup.world.source.lengths)
 
     def all(self) -> Sequence[tuple[str, str, Callable[[], Finding], Sequence[str]]]:
         """Group, name, check, and the names of the checks it stands on, which come first."""
@@ -233,7 +234,7 @@ class _Checks:
 
     def _read_rights(self) -> Finding:
         """The level can be told of tracked tables only: a tracked read is refused below organization level."""
-        tables = {table: self.world.source.tracked(table) for table in self._tracked}
+        tables = {table: self.world.source.tracked(table) for table in (*self._tracked, *self._one_hop_away())}
         tables |= dict.fromkeys(self._also_read(), False)
         refused = {}
         for table, tracked in tables.items():
@@ -248,8 +249,16 @@ class _Checks:
 
     def _also_read(self) -> Collection[str]:
         columns = {need for part in self._parts() for source in part.fields.values() for need in needs(source)}
-        money = {"transactioncurrency"} if any(len(need.money or "") == 3 for need in columns) else set()
+        money = {"transactioncurrency"} if any(need.iso for need in columns) else set()
         return ["connectionrole", *sorted(money)]
+
+    def _one_hop_away(self) -> Collection[str]:
+        """Further tables whose columns are read. The name of what a lookup names comes with the lookup itself."""
+        found = set()
+        for table, columns in self._wanted(lambda need: (need.column,)).items():
+            for lookup, _, name in (column.rpartition(".") for column in columns):
+                found |= {each for each in self._targets(table, lookup) if name in self.world.source.columns(each)}
+        return sorted(found - {*self._tracked})
 
     def _change_tracking(self) -> Finding:
         off = [table for table in self._tracked if not self.world.source.tracked(table)]
@@ -458,12 +467,13 @@ class _Checks:
 
     def _kind(self, table: str, column: str) -> str:
         """The AttributeType of a column, also one hop away; '' if there is none."""
-        source = self.world.source
         lookup, _, name = column.rpartition(".")
-        if not lookup:
-            return source.columns(table).get(column, "")
-        tables = self._targets(table, lookup)
-        return next((kind for each in tables if (kind := source.columns(each).get(name))), "")
+        tables = self._tables(table, lookup)
+        return next((kind for each in tables if (kind := self.world.source.columns(each).get(name))), "")
+
+    def _tables(self, table: str, lookup: str) -> Sequence[str]:
+        """Where a column of *table* is to be found, or one that *lookup* leads to."""
+        return self._targets(table, lookup) if lookup else (table,)
 
     def _targets(self, table: str, lookup: str) -> Sequence[str]:
         source = self.world.source
@@ -513,28 +523,39 @@ class _Checks:
     def _lengths(self) -> Finding:
         """A cut that the mapping asks for by name is nobody's surprise."""
         long = [(name, source, why) for part in self._parts() for name, source, why in self._too_long(part)]
-        if rejected := [f"{name} {why}" for name, source, why in long if source.too_long == "reject"]:
+        how = [source.too_long if isinstance(source, Column) else None for _, source, _ in long]
+        if rejected := [f"{name} {why}" for (name, _, why), each in zip(long, how, strict=True) if each == "reject"]:
             return Finding(
                 Light.AMBER,
                 f"{_listed(rejected, 3)}: opportunities with longer texts will be parked",
                 'shorten the texts in Dynamics, or write too_long = "cut"',
             )
         if unsaid := [f"{name} {why}" for name, source, why in long if "too_long" not in source.model_fields_set]:
+            sayable = "; too_long goes with a single column" if None in how else ""
             return Finding(
                 Light.AMBER,
                 f"{_listed(unsaid, 3)}: longer texts will be cut",
-                'write too_long = "cut" if that is meant, or "reject" to have them parked',
+                f'write too_long = "cut" if that is meant, or "reject" to have them parked{sayable}',
             )
         return Finding(Light.GREEN, f"cut as the mapping says: {_listed(n for n, _, _ in long)}" if long else "all fit")
 
-    def _too_long(self, part: _Part) -> list[tuple[str, Column, str]]:
-        described, lengths = self.world.target.describe(part.kind), self.world.source.lengths(part.table)
-        found = []
+    def _too_long(self, part: _Part) -> Iterable[tuple[str, Source, str]]:
+        """The fields that a text of Dynamics may overflow, with both lengths: the longest of their columns counts."""
+        described = self.world.target.describe(part.kind)
         for name, source in part.fields.items():
             most = length(described[name])
-            if isinstance(source, Column) and most is not None and lengths.get(source.column, 0) > most:
-                found.append((f"{part.section}.{name}", source, f"({lengths[source.column]} > {most})"))
-        return found
+            if most is None or (isinstance(source, Column) and source.named):
+                continue
+            longest = max(
+                (self._length(part.table, need.column) for need in needs(source) if not need.asked), default=0
+            )
+            if longest > most:
+                yield f"{part.section}.{name}", source, f"({longest} > {most})"
+
+    def _length(self, table: str, column: str) -> int:
+        """How long the text of a column may be, also one hop away; 0 if it is no text."""
+        lookup, _, name = column.rpartition(".")
+        return max((self._lengths_of(each).get(name, 0) for each in self._tables(table, lookup)), default=0)
 
     def _matching(self) -> Finding:
         searchable = self.world.target.searchable()

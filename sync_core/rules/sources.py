@@ -107,7 +107,7 @@ def _fits(source: Source, kind: str, type: str) -> bool:
     """Text may spell anything; the other kinds can't turn into each other."""
     if type in TEXTUAL:
         return True
-    if isinstance(source, Column) and (source.equals is not None or source.among is not None):
+    if isinstance(source, Column) and source.named:
         return type == "boolean"
     if kind in ("String", "Memo"):
         return True

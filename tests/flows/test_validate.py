@@ -220,6 +220,45 @@ def test_a_table_that_may_not_be_read_at_organization_level(stage: Stage, depth:
     same(RED, checked(stage)["read rights"], "of contact", "prvReadContact")
 
 
+HOP = {'description  = "description"': 'description  = "originatingleadid.subject"'}
+ROLE_BY_HOP = {
+    'customer_role = "Primary Contact"': (
+        'customer_role = {when = "originatingleadid.leadsourcecode", is = {2 = "A"}, else = "B"}'
+    )
+}
+
+
+@pytest.mark.parametrize("depth", ["none", "business_unit"])
+@pytest.mark.parametrize("changes", [HOP, ROLE_BY_HOP])
+def test_a_table_one_hop_away_that_may_not_be_read(changes: Mapping[str, str], depth: str) -> None:
+    stage = synced(changes)
+    stage.dataverse.switches["privileges"] = {"lead": depth}
+    checks = checked(stage)
+
+    same(RED, checks["read rights"], "of lead", "prvReadLead")
+    assert checks["sign-in to Marketo"].light is GREEN
+
+
+def test_only_the_tables_one_hop_away_that_have_the_column_are_read() -> None:
+    """A customer is an account or a contact; contacts have no number of employees."""
+    stage = synced({'description  = "description"': 'description  = "customerid.numberofemployees"'})
+    stage.dataverse.switches["privileges"] = {"lead": "none"}
+
+    assert others(checked(stage)) == {GREEN}
+
+
+def test_the_name_of_a_lookup_needs_no_right_to_its_table() -> None:
+    stage = synced({'description  = "description"': 'description  = { column = "originatingleadid", as = "name" }'})
+    org = Org(stage)
+    lead = str(stage.edit("create", table="lead", values={"lastname": "Fair", "firstname": "A"})["id"])
+    org.update("opportunity", org.deal, **lookup("originatingleadid", lead, "lead"))
+    stage.dataverse.switches["privileges"] = {"lead": "none"}
+
+    assert others(checked(stage)) == {GREEN}
+    stage.sync()
+    assert stage.opportunities()[org.deal]["description"] == "A Fair"
+
+
 def test_an_application_user_without_a_role_lacks_every_table(stage: Stage) -> None:
     stage.dataverse.switches["application_user"] = "no_role"
 
@@ -354,7 +393,6 @@ def test_a_field_that_marketo_lacks_or_lets_nobody_write(changes: Mapping[str, s
     assert RED not in others(checks, "fields")
 
 
-HOP = {'description  = "description"': 'description  = "originatingleadid.subject"'}
 RATED = {"[removals]": RULE["[removals]"].replace("{}", "account.numberofemployees")}
 KIND = {'customer_role = "Primary Contact"': 'customer_role = {when = "need", is = {2 = "A"}, else = "B"}'}
 
@@ -450,6 +488,40 @@ def test_a_field_that_is_too_short_is_amber_unless_a_cut_is_asked_for(how: str, 
 
     same(AMBER, checks["text lengths"], "opportunity.name (300 > 255)", *words)
     assert others(checks, "text lengths") == {GREEN}
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ('{ first_of = ["name", "customerneed"] }', "(2000 > 255)"),
+        ('{ when = "statecode", is = { 0 = "customerneed" }, else = "name" }', "(2000 > 255)"),
+        ('{ when = "customerneed", is = { "a" = "stepname" } }', ""),
+        ('"originatingleadid.description"', "(2000 > 255)"),
+        ('"customerid.description"', "(2000 > 255)"),
+        ('{ column = "customerneed", equals = "x" }', ""),
+        ('{ column = "originatingleadid", as = "name" }', ""),
+    ],
+)
+def test_every_text_that_a_field_may_take_is_measured(source: str, told: str) -> None:
+    """A longer text of any of them is cut, wherever it comes from."""
+    check = checked(synced({"[company]": f"nextStep = {source}\n[company]"}))["text lengths"]
+
+    if told:
+        same(AMBER, check, f"opportunity.nextStep {told}: longer texts will be cut")
+        assert ("a single column" in check.remedy) is source.startswith("{")
+    else:
+        assert check.light is GREEN
+
+
+@pytest.mark.parametrize("how", ["cut", "reject"])
+def test_too_long_is_heeded_one_hop_away(how: str) -> None:
+    line = f'nextStep = {{ column = "originatingleadid.description", too_long = "{how}" }}'
+    check = checked(synced({"[company]": f"{line}\n[company]"}))["text lengths"]
+
+    if how == "cut":
+        assert (check.light, "opportunity.nextStep" in check.found) == (GREEN, True)
+    else:
+        same(AMBER, check, "will be parked")
 
 
 def test_people_can_only_be_matched_by_a_field_that_can_be_searched() -> None:
