@@ -56,9 +56,14 @@ Choices = Annotated[list[Scalar], Field(min_length=1), AfterValidator(_in_any_or
 
 
 def case_of(value: Any) -> str | None:
-    """The key of `is = { … }` that *value* selects: TOML writes yes/no as true and false; no value selects none."""
+    """The key of `is = { … }` that *value* selects: TOML writes yes/no as true and false; no value selects none.
+
+    A whole number is the same one whether its column could hold fractions or not.
+    """
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return None if value is None else str(value)
 
 

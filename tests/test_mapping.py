@@ -199,6 +199,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm() -> None:
 
 def test_a_case_is_selected_as_toml_writes_the_value() -> None:
     assert [case_of(value) for value in (2, True, False, "text", None)] == ["2", "true", "false", "text", None]
+    assert [case_of(value) for value in (2.0, -3.0, 2.5, 0.0)] == ["2", "-3", "2.5", "0"]
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------

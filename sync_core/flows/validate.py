@@ -22,7 +22,7 @@ from sync_core.errors import ConfigurationError, RetryLater, SplitBatch, SyncErr
 from sync_core.flows.detect import BUSY_QUEUE, OPPORTUNITY, side_tables
 from sync_core.flows.guard import PAUSE, compare_pair
 from sync_core.flows.observe import check_rules, match_columns, rule_columns
-from sync_core.flows.reading import Reading, check_rule
+from sync_core.flows.reading import Reading, check_rule, kind_of, tables_of
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Column, Place, Source, place_of
 from sync_core.model import Lane, MarketoField, MarketoObject
@@ -257,7 +257,9 @@ class _Checks:
         found = set()
         for table, columns in self._wanted(lambda need: (need.column,)).items():
             for lookup, _, name in (column.rpartition(".") for column in columns):
-                found |= {each for each in self._targets(table, lookup) if name in self.world.source.columns(each)}
+                found |= {
+                    each for each in tables_of(self.world, table, lookup) if name in self.world.source.columns(each)
+                }
         return sorted(found - {*self._tracked})
 
     def _change_tracking(self) -> Finding:
@@ -395,7 +397,7 @@ class _Checks:
         """Those of the fields and those of the rules; then a read with all of them, of a row that nobody has."""
         missing, wanted = [], self._wanted(lambda need: (need.column,))
         for table, columns in wanted.items():
-            lacking = [column for column in sorted(columns) if not self._kind(table, column)]
+            lacking = [column for column in sorted(columns) if not kind_of(self.world, table, column)]
             missing += [f"{table}.{column} ({self.config.file.place(*columns[column])})" for column in lacking]
         if missing:
             return Finding(Light.RED, f"Dynamics has no column {_listed(missing)}", "use logical names, in lower case")
@@ -405,7 +407,7 @@ class _Checks:
         return Finding(Light.GREEN, f"all {sum(map(len, wanted.values()))} exist and can be read")
 
     def _rules(self) -> Finding:
-        """Whether each rule of the filter and of `[company] only` can hold at all."""
+        """Whether each rule of the filter, of `[company] only` and of the customer's role can hold at all."""
         only, columns = self.config.company.only, self.world.source.columns("account")
         try:
             check_rules(self.world)
@@ -441,7 +443,7 @@ class _Checks:
         for table, columns in self._wanted(lambda need: need.read).items():
             for lookup, _, name in (column.rpartition(".") for column in columns):
                 found[table].add(lookup or name)
-                for target in self._targets(table, lookup):
+                for target in tables_of(self.world, table, lookup):
                     found[target].add(name)
         secured = {table: columns & set(self.world.source.secured(table)) for table, columns in found.items()}
         return {table: columns for table, columns in secured.items() if columns}
@@ -465,23 +467,9 @@ class _Checks:
             wanted[table] |= {column: place for place, column in columns.items()}
         return {table: columns for table, columns in wanted.items() if columns}
 
-    def _kind(self, table: str, column: str) -> str:
-        """The AttributeType of a column, also one hop away; '' if there is none."""
-        lookup, _, name = column.rpartition(".")
-        tables = self._tables(table, lookup)
-        return next((kind for each in tables if (kind := self.world.source.columns(each).get(name))), "")
-
-    def _tables(self, table: str, lookup: str) -> Sequence[str]:
-        """Where a column of *table* is to be found, or one that *lookup* leads to."""
-        return self._targets(table, lookup) if lookup else (table,)
-
-    def _targets(self, table: str, lookup: str) -> Sequence[str]:
-        source = self.world.source
-        return source.targets(table, lookup) if source.columns(table).get(lookup) in LOOKUPS else ()
-
     def _selected(self, table: str, column: str) -> str:
         column = column.partition(".")[0]
-        return f"_{column}_value" if self._kind(table, column) in LOOKUPS else column
+        return f"_{column}_value" if kind_of(self.world, table, column) in LOOKUPS else column
 
     def _described(self) -> Mapping[str, MarketoField | None]:
         """What Marketo says of each mapped field, by `section.field`; None if there is no such field."""
@@ -555,7 +543,7 @@ class _Checks:
     def _length(self, table: str, column: str) -> int:
         """How long the text of a column may be, also one hop away; 0 if it is no text."""
         lookup, _, name = column.rpartition(".")
-        return max((self._lengths_of(each).get(name, 0) for each in self._tables(table, lookup)), default=0)
+        return max((self._lengths_of(each).get(name, 0) for each in tables_of(self.world, table, lookup)), default=0)
 
     def _matching(self) -> Finding:
         searchable = self.world.target.searchable()

@@ -348,6 +348,8 @@ def test_a_column_that_dynamics_lacks(changes: Mapping[str, str], column: str) -
         ('[[filter.rule]]\ncolumn = "name"\nsince = "P1M"', "filter.rule (entry 1).since: name holds no time"),
         ('[[filter.rule]]\ncolumn = "statecode"\nin = ["Open"]', "filter.rule (entry 1).in: statecode holds numbers"),
         ('[[filter.rule]]\ncolumn = "account.customertypecode"\nequals = "Press"', "holds numbers"),
+        ('[[filter.rule]]\ncolumn = "parentaccountid.customertypecode"\nequals = true', "holds numbers"),
+        ('[[filter.rule]]\ncolumn = "account.donotemail"\nnot_in = [0]', "not_in: account.donotemail holds yes or no"),
     ],
 )
 def test_a_rule_of_the_filter_that_can_not_hold(section: str, told: str) -> None:
@@ -366,6 +368,14 @@ def test_a_rule_of_companies_that_can_not_hold() -> None:
     )
 
     same(RED, checks["rules"], "company.only (entry 2).since: name holds no time")
+    assert RED not in others(checks, "rules")
+
+
+def test_a_role_by_a_value_that_its_column_never_holds() -> None:
+    role = 'customer_role = { when = "statecode", is = { Won = "Customer" }, else = "Prospect" }'
+    checks = checked(synced({'customer_role = "Primary Contact"': role}))
+
+    same(RED, checks["rules"], f"{at('customer_role')}, stakeholders.customer_role.is.Won: statecode holds numbers")
     assert RED not in others(checks, "rules")
 
 
@@ -477,6 +487,20 @@ def test_a_column_that_does_not_fit_its_field() -> None:
         "doesn't fit Marketo's type integer",
         "left alone",
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ('{ column = "statecode", equals = "Won" }', "statecode holds numbers (it is State): name them, no labels"),
+        ('"stepname"', "stepname (String) doesn't fit Marketo's type boolean: ask for a value by equals or in"),
+    ],
+)
+def test_a_question_that_is_always_answered_no_and_a_text_that_is_neither_yes_nor_no(source: str, told: str) -> None:
+    checks = checked(synced({'isWon        = { column = "statecode", equals = 1 }': f"isWon = {source}"}))
+
+    same(RED, checks["types"], f"opportunity.isWon ({at('isWon')}): {told}", "left alone")
+    assert others(checks, "types") == {GREEN}
 
 
 @pytest.mark.parametrize(
