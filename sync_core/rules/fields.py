@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +23,16 @@ DEFAULT_LENGTH = 255  # a string field that describes no length (marketo.md §5.
 TEXT_BYTES = 30_000  # a text area holds this many bytes of UTF-8 (marketo.md §5.4)
 LARGEST = 2**63 - 1
 NO_FIELD = "Marketo has no such field: take it out, or have Marketo support create it"
-JOINER = "\u200d"  # ties two emoji into one
+FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of them are a flag
+VIRAMA = 9  # the combining class of what ties two letters of Indian scripts
+TIED = re.compile(
+    "\r\n|\u200d."
+    "|.[\u200c\u200d\u0e33\u0eb3\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"  # skin tones, other flags
+    "|[\u1100-\u115f\ua960-\ua97c][\u1100-\u11a7\ua960-\ua97c\uac00-\ud7a3\ud7b0-\ud7c6]"  # Korean: it begins,
+    "|[\u1160-\u11ff\uac00-\ud7a3\ud7b0-\ud7fb][\u1160-\u11ff\ud7b0-\ud7fb]",  # and goes on
+    re.DOTALL,
+)
+"""Two characters that are one for whoever reads them."""
 
 
 class UnfitValueError(Exception):
@@ -110,22 +120,26 @@ def shorten(text: str, limit: int, size: Callable[[str], int] = _units) -> str:
     """
     if size(text) <= limit:
         return text.rstrip()
-    used, whole, fits = 0, 0, len(text)
-    for index, character in enumerate(text):
-        if not _continues(text, index):
-            whole = index
-        used += size(character)
-        if used > limit:
-            fits = whole or index  # a tower of accents alone is cut through
-            break
-    return text[:fits].rstrip()
+    used, end = size(text[0]), 0
+    while used <= limit:
+        end += 1
+        used += size(text[end])
+    start = end
+    while start and _continues(text, start):
+        start -= 1
+    return text[: start or end].rstrip()  # a tower of accents alone is cut through
 
 
 def _continues(text: str, index: int) -> bool:
-    """Whether the character belongs to the one before it: accents, variants, skin tones, joined emoji."""
-    character = text[index]
-    tied = character == JOINER or "\U0001f3fb" <= character <= "\U0001f3ff" or unicodedata.category(character)[0] == "M"
-    return index > 0 and (tied or text[index - 1] == JOINER)
+    """Whether the character belongs to the one before it: accents, joined emoji, flags, letters of a Korean syllable.
+
+    It does within Unicode's grapheme clusters (UAX 29), and here and there beyond: then the cut comes earlier.
+    """
+    before, character = text[index - 1], text[index]
+    if character in FLAG_LETTERS:
+        return (index - len(text[:index].rstrip(FLAG_LETTERS))) % 2 == 1
+    accent = unicodedata.category(character)[0] == "M" or unicodedata.combining(before) == VIRAMA
+    return accent or TIED.match(before + character) is not None
 
 
 def digests(values: Mapping[str, Any]) -> dict[str, str]:
