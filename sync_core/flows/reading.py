@@ -45,7 +45,7 @@ class Reading:
         settable = {n: replace(f, updateable=True) for n, f in self.described.items()} if creating else self.described
         converted = any(need.iso for source in fields.values() for need in needs(source))
         rates = world.source.rates() if converted else {}
-        self.fields, self.suspended = usable(fields, settable, self.kinds, rates.keys())
+        self.fields, self.suspended = usable(fields, settable, self.kinds, rates)
         going = {need for source in self.fields.values() for need in needs(source)}
         self.needs = going | {Need(column) for column in more.values()}
         self.known = Knowledge(self._labels(), rates)

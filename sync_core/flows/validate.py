@@ -9,12 +9,15 @@ Dynamics. Marketo is asked to delete one random key of each object, which nobody
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -30,6 +33,8 @@ from sync_core.rules.fields import length
 from sync_core.rules.filters import FILTER, ONLY, sides
 from sync_core.rules.schedule import last_due
 from sync_core.rules.sources import LOOKUPS, Need, needs
+
+_log = logging.getLogger(__name__)
 
 RETENTION_DAYS = 7  # what Dataverse keeps by default (dataverse.md §0)
 DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
@@ -113,7 +118,12 @@ def _tried(run: Callable[[], Finding]) -> Finding:
     except SyncError as error:
         return Finding(Light.RED, *_parted(str(error)))
     except Exception as error:  # noqa: BLE001 - one check must not keep the others from being shown
-        return Finding(Light.RED, f"an answer that nobody expected ({type(error).__name__})", "see the logs")
+        code = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"  # its text may be anybody's
+        _log.error("validate.unexpected %s", where)
+        return Finding(
+            Light.RED, f"an answer that nobody expected ({where})", "report it with this line; nothing was changed"
+        )
 
 
 def _parted(text: str) -> tuple[str, str]:

@@ -8,17 +8,16 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from sync_core.mapping import Column, Constant, Product, Source
-from sync_core.model import MarketoField, Row
+from sync_core.model import MarketoField, Rate, Row
 from sync_core.rules.sources import Knowledge, clean, unfit, value_of
 
-DOCUMENTED_LENGTHS = {"externalCompanyId": 50, "externalOpportunityId": 50}  # marketo.md §3.2, §3.4
 DEFAULT_LENGTH = 255  # a string field that describes no length (marketo.md §5.4)
 TEXT_BYTES = 30_000  # a text area holds this many bytes of UTF-8 (marketo.md §5.4)
 LARGEST = 2**63 - 1
@@ -51,12 +50,12 @@ def usable(
     fields: Mapping[str, Source],
     described: Mapping[str, MarketoField],
     kinds: Mapping[str, str],
-    currencies: Collection[str] | None = None,
+    currencies: Mapping[str, Rate] | None = None,
 ) -> tuple[dict[str, Source], dict[str, str]]:
     """The fields that can be filled now, and why the others can't: those are left alone in Marketo until they can.
 
-    *kinds* is the AttributeType of every column that is there, dotted ones one hop away included; *currencies* are the
-    codes that the organization has (None: not asked).
+    *kinds* is the AttributeType of every column that is there, dotted ones one hop away included; *currencies* are
+    those of the organization by their codes (None: not asked).
     """
     suspended: dict[str, str] = {}
     for name, source in fields.items():
@@ -158,8 +157,7 @@ def length(field: MarketoField) -> int | None:
         return TEXT_BYTES
     if field.type in _CONVERSIONS and field.type not in _LIMITED:
         return None
-    told = field.length or DEFAULT_LENGTH
-    return min(told, DOCUMENTED_LENGTHS.get(field.name, told))
+    return field.length or DEFAULT_LENGTH
 
 
 def _shortened(field: MarketoField, text: str) -> str | None:

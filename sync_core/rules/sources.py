@@ -8,7 +8,7 @@ A row is keyed by logical names here, whatever the Web API calls a column: `owne
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -83,7 +83,7 @@ def needs(source: Source) -> Iterator[Need]:
             yield from (Need(column, money=source.currency) for column in branches)
 
 
-def unfit(source: Source, kinds: Mapping[str, str], type: str, currencies: Collection[str] | None = None) -> str:
+def unfit(source: Source, kinds: Mapping[str, str], type: str, currencies: Mapping[str, Rate] | None = None) -> str:
     """Why *source* can't fill a Marketo field of *type*, given the AttributeType of each column; '' if it can."""
     for need in needs(source):
         kind = kinds.get(need.column)
@@ -93,8 +93,10 @@ def unfit(source: Source, kinds: Mapping[str, str], type: str, currencies: Colle
             return f"{need.column} has no labels (it is {kind})"
         if need.name and kind not in LOOKUPS:
             return f"{need.column} is no lookup (it is {kind})"
-        if currencies is not None and need.iso and need.iso not in currencies:
-            return f"Dynamics has no currency {need.iso}"
+        if isinstance(source, Column) and (why := _idle(source, kind)):
+            return why
+        if currencies is not None and need.iso and (why := _no_rate(need.iso, currencies)):
+            return why
         if need.money is not None and kind != "Money":
             return f"{need.column} has no currency (it is {kind})"
         if isinstance(source, Column) and (why := misfit(source.column, kind, source.named)):
@@ -107,6 +109,21 @@ def unfit(source: Source, kinds: Mapping[str, str], type: str, currencies: Colle
     if isinstance(source, Product) and type not in TEXTUAL | NUMERIC:
         return f"a product doesn't fit Marketo's type {type}"
     return ""
+
+
+def _idle(source: Column, kind: str) -> str:
+    """The option that a column of *kind* has no use for."""
+    if source.form == "id" and kind not in IDS:
+        return f"{source.column} is no lookup (it is {kind})"
+    if source.join is not None and kind != "MultiSelectPicklist":
+        return f"{source.column} is no multi-select choice (it is {kind}): take join out"
+    return ""
+
+
+def _no_rate(iso: str, currencies: Mapping[str, Rate]) -> str:
+    if iso not in currencies:
+        return f"Dynamics has no currency {iso}"
+    return "" if currencies[iso].per_base else f"Dynamics' currency {iso} has no exchange rate"
 
 
 def _fits(source: Source, kind: str, type: str) -> bool:

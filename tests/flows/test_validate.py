@@ -184,7 +184,9 @@ def test_storage_that_refuses_us_is_red(stage: Stage, name: str) -> None:
     assert RED not in others(checks, name)
 
 
-def test_storage_that_does_not_answer_and_what_nobody_expected_are_red_and_the_rest_goes_on(stage: Stage) -> None:
+def test_storage_that_does_not_answer_and_what_nobody_expected_are_red_and_the_rest_goes_on(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     def silent() -> None:
         raise Unavailable("the storage account gives no answer")
 
@@ -194,8 +196,9 @@ def test_storage_that_does_not_answer_and_what_nobody_expected_are_red_and_the_r
     checks = checked(stage, probes={"tables": lambda: None, "queues": silent, "blobs": odd})
 
     same(RED, checks["queues"], "no answer", "try again")
-    same(RED, checks["blobs"], "KeyError")
-    assert "secret" not in str(checks["blobs"])
+    same(RED, checks["blobs"], "KeyError in test_validate.py:", "report it")
+    assert "validate.unexpected KeyError in test_validate.py:" in caplog.text
+    assert "secret" not in f"{checks['blobs']} {caplog.text}"
     assert checks["queue"].light is UNKNOWN
     assert checks["people"].light is GREEN
 

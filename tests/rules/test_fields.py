@@ -289,11 +289,6 @@ def test_text_is_cut_at_255_where_nothing_is_described() -> None:
     assert [len(converted("x" * 300, a_field(type))) for type in ("string", "url", "phone", "email")] == [255] * 4
 
 
-@pytest.mark.parametrize(("described", "length"), [(255, 50), (100, 50), (40, 40)])
-def test_text_is_cut_at_the_smaller_of_documented_and_described_length(described: int, length: int) -> None:
-    assert len(converted("x" * 300, a_field(length=described, name="externalCompanyId"))) == length
-
-
 def test_a_text_area_is_cut_by_bytes() -> None:
     field = a_field("text")
 

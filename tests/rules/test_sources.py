@@ -342,6 +342,12 @@ def test_every_column_type_against_every_field_type(column: str, type: str) -> N
             "boolean",
             "state holds numbers (it is State): name them, no labels",
         ),
+        ({"column": "text", "as": "id"}, "string", "text is no lookup (it is String)"),
+        (
+            {"column": "choice", "as": "label", "join": ", "},
+            "string",
+            "choice is no multi-select choice (it is Picklist): take join out",
+        ),
         ({"column": "flag", "in": [1]}, "boolean", "flag holds yes or no (it is Boolean): write true or false"),
         (
             {"when": "state", "is": {"0": "text", "Won": "memo"}},
