@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
@@ -56,9 +56,14 @@ Choices = Annotated[list[Scalar], Field(min_length=1), AfterValidator(_in_any_or
 
 
 def case_of(value: Any) -> str | None:
-    """The key of `is = { … }` that *value* selects: TOML writes yes/no as true and false; no value selects none."""
+    """The key of `is = { … }` that *value* selects: TOML writes yes/no as true and false; no value selects none.
+
+    A whole number is the same one whether its column could hold fractions or not.
+    """
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return None if value is None else str(value)
 
 
@@ -80,10 +85,22 @@ class Column(_Strict):
     among: Choices | None = Field(default=None, alias="in")
 
     @model_validator(mode="after")
-    def _one_question(self) -> Column:
+    def _nothing_idle(self) -> Column:
+        """Options that go with others only; what needs a certain kind of column, Dynamics tells (`sources.unfit`)."""
         if self.equals is not None and self.among is not None:
             raise PydanticCustomError("both", "has both equals and in; only one of them can hold")
+        given = self.model_fields_set - ({"form"} if self.form in ("value", "id") else set())
+        if self.named and (idle := sorted(given & {"form", "default", "too_long", "join"})):
+            name = idle[0].replace("form", "as")
+            raise PydanticCustomError("idle", f"is yes or no by equals or in: take {name} out, or them")
+        if "language" in given and self.form != "label":
+            raise PydanticCustomError("language", 'language is that of a label: write as = "label", or take it out')
         return self
+
+    @property
+    def named(self) -> Sequence[Scalar]:
+        """The values that it asks for; none if the field gets the column's own value."""
+        return self.among or ([] if self.equals is None else [self.equals])
 
 
 class FirstOf(_Strict):
@@ -373,14 +390,11 @@ def _contradictions(config: SyncConfig) -> Iterator[tuple[Place, str]]:
     ):
         if table.key.column != primary:
             yield (section, "key", "column"), f"must be {primary}, the primary key: it is the one id that never changes"
-        for name, source in table.fields.items():
-            factors = source.product if isinstance(source, Product) else []
-            for factor in (each.removesuffix("%") for each in factors):
-                if isinstance(table.fields.get(factor), Product) or factor not in table.fields:
-                    yield (
-                        (section, name),
-                        f"can only multiply fields of [{section}] that are no products: not {factor}",
-                    )
+        yield from _bad_products((section,), table.fields)
+    yield from _bad_products(("people", "fields"), config.people.fields)
+    for name in OWN_FIELDS:
+        if name in config.people.fields:
+            yield ("people", "fields", name), "is a key that the sync looks after: take it out"
     if config.people.when_missing == "create" and "email" not in (match.marketo for match in config.people.match):
         yield ("people", "when_missing"), "create needs a rule in match whose marketo is email"
     for number, rule in enumerate(config.company.only):
@@ -396,6 +410,15 @@ def _contradictions(config: SyncConfig) -> Iterator[tuple[Place, str]]:
         ):
             if policy == "flag":
                 yield path, "flag needs [removals] flag = { a Marketo field = its value }"
+
+
+def _bad_products(table: tuple[str, ...], fields: Mapping[str, Source]) -> Iterator[tuple[Place, str]]:
+    for name, source in fields.items():
+        factors = source.product if isinstance(source, Product) else []
+        for factor in (each.removesuffix("%") for each in factors):
+            if isinstance(fields.get(factor), Product) or factor not in fields:
+                told = f"can only multiply fields of [{'.'.join(table)}] that are no products: not {factor}"
+                yield (*table, name), told
 
 
 # --- what is wrong, in words ----------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class ConnectionRole:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A currency of the organization: its id, and how many units one unit of the base currency is worth."""
+    """A currency of the organization: its id, and how many units one unit of the base currency is worth; 0: unknown."""
 
     id: str
     per_base: float

@@ -168,6 +168,26 @@ def test_a_key_is_the_primary_key(text: str, place: str) -> None:
             "create needs a rule",
         ),
         ('[opportunity]\n[[filter.rule]]\ncolumn = "x"\nsince = "24 months"', "a period such as P24M"),
+        (
+            '[opportunity]\n[people.fields]\nx = { product = ["y", "z"] }\ny = "y"',
+            "line 3, people.fields.x: can only multiply fields of [people.fields] that are no products: not z",
+        ),
+        *(
+            (f'[opportunity]\n[people.fields]\n{name} = "x"', f"line 3, people.fields.{name}: is a key")
+            for name in ("externalCompanyId", "externalOpportunityId", "externalSalesPersonId")
+        ),
+        (
+            '[opportunity]\nx = { column = "y", language = 1031 }',
+            'line 2, opportunity.x: language is that of a label: write as = "label"',
+        ),
+        (
+            '[opportunity]\nx = { column = "y", as = "label", equals = 1 }',
+            "opportunity.x: is yes or no by equals or in",
+        ),
+        ('[opportunity]\nx = { column = "y", as = "name", in = [1] }', "take as out"),
+        ('[opportunity]\nx = { column = "y", default = "z", equals = 1 }', "take default out"),
+        ('[opportunity]\nx = { column = "y", too_long = "cut", equals = 1 }', "take too_long out"),
+        ('[people.fields]\nx = { column = "y", join = ";", equals = 1 }\n[opportunity]', "people.fields.x: is yes or"),
     ],
 )
 def test_two_places_that_do_not_fit_together_are_named(text: str, why: str) -> None:
@@ -187,6 +207,8 @@ def test_two_places_that_do_not_fit_together_are_named(text: str, why: str) -> N
         "[people]\ncache_hours = 0\nrecheck_calls = 0",
         "[filter]\nwhen_leaving = 'keep'\nrule = []",
         "[history]\nvalues = false",
+        "[people.fields]\nx = { product = ['y', 'z%'] }\ny = 'y'\nz = 'z'",
+        "[company]\nx = { column = 'y', as = 'value', equals = 1, currency = 'base' }",
     ],
 )
 def test_every_choice_is_taken(line: str) -> None:
@@ -199,6 +221,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm() -> None:
 
 def test_a_case_is_selected_as_toml_writes_the_value() -> None:
     assert [case_of(value) for value in (2, True, False, "text", None)] == ["2", "true", "false", "text", None]
+    assert [case_of(value) for value in (2.0, -3.0, 2.5, 0.0)] == ["2", "-3", "2.5", "0"]
 
 
 # --- mistakes -------------------------------------------------------------------------------------------------

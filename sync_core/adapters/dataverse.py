@@ -489,9 +489,10 @@ class DataverseClient:
         url = self._url("transactioncurrency", "isocurrencycode", "exchangerate")
         rows = (row for page in self._pages(url, "transactioncurrency") for row in page)
         return {
-            str(row["isocurrencycode"]): Rate(str(row["transactioncurrencyid"]).lower(), float(row["exchangerate"]))
+            str(row["isocurrencycode"]): Rate(
+                str(row["transactioncurrencyid"]).lower(), float(row.get("exchangerate") or 0)
+            )
             for row in rows
-            if row.get("exchangerate")
         }
 
     def _table(self, name: str) -> Table:

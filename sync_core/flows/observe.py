@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sync_core.errors import ColumnsChanged, ConfigurationError
-from sync_core.flows.reading import DATE_TIME, Reading, check_rule, plain_rows, require
+from sync_core.flows.reading import Reading, check_rule, kind_of, plain_rows, require
 from sync_core.flows.world import World
-from sync_core.mapping import Place
+from sync_core.mapping import Place, RoleSwitch
 from sync_core.model import MarketoObject, Row
 from sync_core.rules.association import Association, associate, is_contact, master
 from sync_core.rules.fields import NO_FIELD, Mapped, UnfitValueError
 from sync_core.rules.filters import FILTER, outside, side_of, sides
+from sync_core.rules.sources import no_case
 
 PER_CALL = 300  # records or filter values of one Marketo call (marketo.md §2)
 MERGE_DEPTH = 10  # how many merges in a row are followed
@@ -93,6 +94,7 @@ def _observe(world: World, ids: Sequence[str]) -> Observation:
     reading = Reading(
         world, "opportunity", MarketoObject.OPPORTUNITY, config.opportunity.fields, more=rule_columns(world)
     )
+    check_rules(world)
     unflagged = {name: not value if isinstance(value, bool) else None for name, value in _flags(world, reading).items()}
     owner_columns = OWNER_COLUMNS if config.owner.salesperson else ()
     rows = reading.rows(ids, select=(*OPPORTUNITY_COLUMNS, *owner_columns))
@@ -136,7 +138,6 @@ def _outsiders(
     if not rules:
         return {}
     columns = sides(rules, *FILTER)
-    check_rules(world)
     people = {key: _standing(row, contacts) for key, row in rows.items()}
     companies = {key: association.account for key, association in associations.items()}
     of_account = plain_rows(world, "account", {key for key in companies.values() if key}, columns["account"])
@@ -155,11 +156,17 @@ def _outsiders(
 
 
 def check_rules(world: World) -> None:
-    """A rule of the filter that no value of its column can meet would leave every opportunity out."""
+    """A rule of the filter, or a case of the customer's role, that its column never meets would decide wrongly."""
+    file, role = world.config.file, world.config.stakeholders.customer_role
     for number, rule in enumerate(world.config.filter.rule):
         side, column = side_of(rule)
-        kind = world.source.columns(side or "opportunity").get(column, DATE_TIME)
-        check_rule(world.config.file, (*FILTER, number), rule, kind)
+        if kind := kind_of(world, side or "opportunity", column):
+            check_rule(file, (*FILTER, number), rule, kind)
+    if isinstance(role, RoleSwitch):
+        kind = kind_of(world, "opportunity", role.when)
+        for case in role.cases:
+            if why := no_case(role.when, kind, [case]):
+                raise ConfigurationError(f"{file.place('stakeholders', 'customer_role', 'is', case)}: {why}")
 
 
 def _standing(row: Row, contacts: Mapping[str, Row]) -> str | None:

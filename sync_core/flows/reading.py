@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from sync_core.flows.world import World
 from sync_core.mapping import File, Place, Rule, Source
 from sync_core.model import MarketoObject, Row
 from sync_core.rules.fields import Mapped, marketo_fields, usable
-from sync_core.rules.sources import CHOICES, CURRENCY, LOOKUPS, NUMBERS, Knowledge, Need, needs
+from sync_core.rules.sources import CHOICES, CURRENCY, LOOKUPS, Knowledge, Need, misfit, needs
 
 DATE_TIME = "DateTime"
 
@@ -45,7 +45,7 @@ class Reading:
         settable = {n: replace(f, updateable=True) for n, f in self.described.items()} if creating else self.described
         converted = any(need.iso for source in fields.values() for need in needs(source))
         rates = world.source.rates() if converted else {}
-        self.fields, self.suspended = usable(fields, settable, self.kinds, rates.keys())
+        self.fields, self.suspended = usable(fields, settable, self.kinds, rates)
         going = {need for source in self.fields.values() for need in needs(source)}
         self.needs = going | {Need(column) for column in more.values()}
         self.known = Knowledge(self._labels(), rates)
@@ -127,16 +127,31 @@ def _logical(row: Row) -> dict[str, Any]:
     return {**row, **lookups}
 
 
+def kind_of(world: World, table: str, column: str) -> str:
+    """The AttributeType of a column of *table*, also one hop away; '' if there is none."""
+    lookup, _, name = column.rpartition(".")
+    kinds = (world.source.columns(each).get(name) for each in tables_of(world, table, lookup))
+    return next((kind for kind in kinds if kind), "")
+
+
+def tables_of(world: World, table: str, lookup: str) -> Sequence[str]:
+    """Where the columns of *table* stand, or those of what *lookup* names."""
+    if not lookup:
+        return (table,)
+    return world.source.targets(table, lookup) if world.source.columns(table).get(lookup) in LOOKUPS else ()
+
+
 def check_rule(file: File, where: Place, rule: Rule, kind: str) -> None:
-    """A rule that a column's values can never meet would leave everything out: `since` without a time, a label."""
+    """A condition that a column of *kind* never meets would leave everything out, or nothing."""
     if rule.since is not None and kind != DATE_TIME:
         raise ConfigurationError(f"{file.place(*where, 'since')}: {rule.column} holds no time (it is {kind})")
-    if kind not in (CHOICES | NUMBERS) - {"Boolean"}:
-        return
-    for key, named in (("in", rule.among), ("not_in", rule.not_in), ("equals", [rule.equals])):
-        if any(isinstance(value, str) for value in named or ()):
-            place = file.place(*where, key)
-            raise ConfigurationError(f"{place}: {rule.column} holds numbers (it is {kind}): name them, no labels")
+    for key, named in (
+        ("in", rule.among),
+        ("not_in", rule.not_in),
+        ("equals", [] if rule.equals is None else [rule.equals]),
+    ):
+        if why := misfit(rule.column, kind, named or ()):
+            raise ConfigurationError(f"{file.place(*where, key)}: {why}")
 
 
 def plain_rows(world: World, table: str, ids: Collection[str], columns: Mapping[Place, str]) -> Mapping[str, Row]:

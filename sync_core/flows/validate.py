@@ -9,12 +9,15 @@ Dynamics. Marketo is asked to delete one random key of each object, which nobody
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -22,7 +25,7 @@ from sync_core.errors import ConfigurationError, RetryLater, SplitBatch, SyncErr
 from sync_core.flows.detect import BUSY_QUEUE, OPPORTUNITY, side_tables
 from sync_core.flows.guard import PAUSE, compare_pair
 from sync_core.flows.observe import check_rules, match_columns, rule_columns
-from sync_core.flows.reading import Reading, check_rule
+from sync_core.flows.reading import Reading, check_rule, kind_of, tables_of
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Column, Place, Source, place_of
 from sync_core.model import Lane, MarketoField, MarketoObject
@@ -30,6 +33,8 @@ from sync_core.rules.fields import length
 from sync_core.rules.filters import FILTER, ONLY, sides
 from sync_core.rules.schedule import last_due
 from sync_core.rules.sources import LOOKUPS, Need, needs
+
+_log = logging.getLogger(__name__)
 
 RETENTION_DAYS = 7  # what Dataverse keeps by default (dataverse.md §0)
 DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
@@ -113,7 +118,12 @@ def _tried(run: Callable[[], Finding]) -> Finding:
     except SyncError as error:
         return Finding(Light.RED, *_parted(str(error)))
     except Exception as error:  # noqa: BLE001 - one check must not keep the others from being shown
-        return Finding(Light.RED, f"an answer that nobody expected ({type(error).__name__})", "see the logs")
+        code = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"  # its text may be anybody's
+        _log.error("validate.unexpected %s", where)
+        return Finding(
+            Light.RED, f"an answer that nobody expected ({where})", "report it with this line; nothing was changed"
+        )
 
 
 def _parted(text: str) -> tuple[str, str]:
@@ -147,6 +157,7 @@ class _Checks:
         self.world = setup.world
         self.config = setup.world.config
         self.refusals: dict[MarketoObject, str | SyncError] = {}
+        self._lengths_of = cache(setup.world.source.lengths)
 
     def all(self) -> Sequence[tuple[str, str, Callable[[], Finding], Sequence[str]]]:
         """Group, name, check, and the names of the checks it stands on, which come first."""
@@ -233,7 +244,7 @@ class _Checks:
 
     def _read_rights(self) -> Finding:
         """The level can be told of tracked tables only: a tracked read is refused below organization level."""
-        tables = {table: self.world.source.tracked(table) for table in self._tracked}
+        tables = {table: self.world.source.tracked(table) for table in (*self._tracked, *self._one_hop_away())}
         tables |= dict.fromkeys(self._also_read(), False)
         refused = {}
         for table, tracked in tables.items():
@@ -248,8 +259,18 @@ class _Checks:
 
     def _also_read(self) -> Collection[str]:
         columns = {need for part in self._parts() for source in part.fields.values() for need in needs(source)}
-        money = {"transactioncurrency"} if any(len(need.money or "") == 3 for need in columns) else set()
+        money = {"transactioncurrency"} if any(need.iso for need in columns) else set()
         return ["connectionrole", *sorted(money)]
+
+    def _one_hop_away(self) -> Collection[str]:
+        """Further tables whose columns are read. The name of what a lookup names comes with the lookup itself."""
+        found = set()
+        for table, columns in self._wanted(lambda need: (need.column,)).items():
+            for lookup, _, name in (column.rpartition(".") for column in columns):
+                found |= {
+                    each for each in tables_of(self.world, table, lookup) if name in self.world.source.columns(each)
+                }
+        return sorted(found - {*self._tracked})
 
     def _change_tracking(self) -> Finding:
         off = [table for table in self._tracked if not self.world.source.tracked(table)]
@@ -386,7 +407,7 @@ class _Checks:
         """Those of the fields and those of the rules; then a read with all of them, of a row that nobody has."""
         missing, wanted = [], self._wanted(lambda need: (need.column,))
         for table, columns in wanted.items():
-            lacking = [column for column in sorted(columns) if not self._kind(table, column)]
+            lacking = [column for column in sorted(columns) if not kind_of(self.world, table, column)]
             missing += [f"{table}.{column} ({self.config.file.place(*columns[column])})" for column in lacking]
         if missing:
             return Finding(Light.RED, f"Dynamics has no column {_listed(missing)}", "use logical names, in lower case")
@@ -396,7 +417,7 @@ class _Checks:
         return Finding(Light.GREEN, f"all {sum(map(len, wanted.values()))} exist and can be read")
 
     def _rules(self) -> Finding:
-        """Whether each rule of the filter and of `[company] only` can hold at all."""
+        """Whether each rule of the filter, of `[company] only` and of the customer's role can hold at all."""
         only, columns = self.config.company.only, self.world.source.columns("account")
         try:
             check_rules(self.world)
@@ -432,7 +453,7 @@ class _Checks:
         for table, columns in self._wanted(lambda need: need.read).items():
             for lookup, _, name in (column.rpartition(".") for column in columns):
                 found[table].add(lookup or name)
-                for target in self._targets(table, lookup):
+                for target in tables_of(self.world, table, lookup):
                     found[target].add(name)
         secured = {table: columns & set(self.world.source.secured(table)) for table, columns in found.items()}
         return {table: columns for table, columns in secured.items() if columns}
@@ -456,22 +477,9 @@ class _Checks:
             wanted[table] |= {column: place for place, column in columns.items()}
         return {table: columns for table, columns in wanted.items() if columns}
 
-    def _kind(self, table: str, column: str) -> str:
-        """The AttributeType of a column, also one hop away; '' if there is none."""
-        source = self.world.source
-        lookup, _, name = column.rpartition(".")
-        if not lookup:
-            return source.columns(table).get(column, "")
-        tables = self._targets(table, lookup)
-        return next((kind for each in tables if (kind := source.columns(each).get(name))), "")
-
-    def _targets(self, table: str, lookup: str) -> Sequence[str]:
-        source = self.world.source
-        return source.targets(table, lookup) if source.columns(table).get(lookup) in LOOKUPS else ()
-
     def _selected(self, table: str, column: str) -> str:
         column = column.partition(".")[0]
-        return f"_{column}_value" if self._kind(table, column) in LOOKUPS else column
+        return f"_{column}_value" if kind_of(self.world, table, column) in LOOKUPS else column
 
     def _described(self) -> Mapping[str, MarketoField | None]:
         """What Marketo says of each mapped field, by `section.field`; None if there is no such field."""
@@ -513,28 +521,39 @@ class _Checks:
     def _lengths(self) -> Finding:
         """A cut that the mapping asks for by name is nobody's surprise."""
         long = [(name, source, why) for part in self._parts() for name, source, why in self._too_long(part)]
-        if rejected := [f"{name} {why}" for name, source, why in long if source.too_long == "reject"]:
+        how = [source.too_long if isinstance(source, Column) else None for _, source, _ in long]
+        if rejected := [f"{name} {why}" for (name, _, why), each in zip(long, how, strict=True) if each == "reject"]:
             return Finding(
                 Light.AMBER,
                 f"{_listed(rejected, 3)}: opportunities with longer texts will be parked",
                 'shorten the texts in Dynamics, or write too_long = "cut"',
             )
         if unsaid := [f"{name} {why}" for name, source, why in long if "too_long" not in source.model_fields_set]:
+            sayable = "; too_long goes with a single column" if None in how else ""
             return Finding(
                 Light.AMBER,
                 f"{_listed(unsaid, 3)}: longer texts will be cut",
-                'write too_long = "cut" if that is meant, or "reject" to have them parked',
+                f'write too_long = "cut" if that is meant, or "reject" to have them parked{sayable}',
             )
         return Finding(Light.GREEN, f"cut as the mapping says: {_listed(n for n, _, _ in long)}" if long else "all fit")
 
-    def _too_long(self, part: _Part) -> list[tuple[str, Column, str]]:
-        described, lengths = self.world.target.describe(part.kind), self.world.source.lengths(part.table)
-        found = []
+    def _too_long(self, part: _Part) -> Iterable[tuple[str, Source, str]]:
+        """The fields that a text of Dynamics may overflow, with both lengths: the longest of their columns counts."""
+        described = self.world.target.describe(part.kind)
         for name, source in part.fields.items():
             most = length(described[name])
-            if isinstance(source, Column) and most is not None and lengths.get(source.column, 0) > most:
-                found.append((f"{part.section}.{name}", source, f"({lengths[source.column]} > {most})"))
-        return found
+            if most is None or (isinstance(source, Column) and source.named):
+                continue
+            longest = max(
+                (self._length(part.table, need.column) for need in needs(source) if not need.asked), default=0
+            )
+            if longest > most:
+                yield f"{part.section}.{name}", source, f"({longest} > {most})"
+
+    def _length(self, table: str, column: str) -> int:
+        """How long the text of a column may be, also one hop away; 0 if it is no text."""
+        lookup, _, name = column.rpartition(".")
+        return max((self._lengths_of(each).get(name, 0) for each in tables_of(self.world, table, lookup)), default=0)
 
     def _matching(self) -> Finding:
         searchable = self.world.target.searchable()

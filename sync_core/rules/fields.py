@@ -6,23 +6,32 @@ import base64
 import hashlib
 import json
 import math
+import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from sync_core.mapping import Column, Constant, Product, Source
-from sync_core.model import MarketoField, Row
+from sync_core.model import MarketoField, Rate, Row
 from sync_core.rules.sources import Knowledge, clean, unfit, value_of
 
-DOCUMENTED_LENGTHS = {"externalCompanyId": 50, "externalOpportunityId": 50}  # marketo.md §3.2, §3.4
 DEFAULT_LENGTH = 255  # a string field that describes no length (marketo.md §5.4)
 TEXT_BYTES = 30_000  # a text area holds this many bytes of UTF-8 (marketo.md §5.4)
 LARGEST = 2**63 - 1
 NO_FIELD = "Marketo has no such field: take it out, or have Marketo support create it"
-JOINER = "\u200d"  # ties two emoji into one
+FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))  # two of them are a flag
+VIRAMA = 9  # the combining class of what ties two letters of Indian scripts
+TIED = re.compile(
+    "\r\n|\u200d."
+    "|.[\u200c\u200d\u0e33\u0eb3\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"  # skin tones, other flags
+    "|[\u1100-\u115f\ua960-\ua97c][\u1100-\u11a7\ua960-\ua97c\uac00-\ud7a3\ud7b0-\ud7c6]"  # Korean: it begins,
+    "|[\u1160-\u11ff\uac00-\ud7a3\ud7b0-\ud7fb][\u1160-\u11ff\ud7b0-\ud7fb]",  # and goes on
+    re.DOTALL,
+)
+"""Two characters that are one for whoever reads them."""
 
 
 class UnfitValueError(Exception):
@@ -41,12 +50,12 @@ def usable(
     fields: Mapping[str, Source],
     described: Mapping[str, MarketoField],
     kinds: Mapping[str, str],
-    currencies: Collection[str] | None = None,
+    currencies: Mapping[str, Rate] | None = None,
 ) -> tuple[dict[str, Source], dict[str, str]]:
     """The fields that can be filled now, and why the others can't: those are left alone in Marketo until they can.
 
-    *kinds* is the AttributeType of every column that is there, dotted ones one hop away included; *currencies* are the
-    codes that the organization has (None: not asked).
+    *kinds* is the AttributeType of every column that is there, dotted ones one hop away included; *currencies* are
+    those of the organization by their codes (None: not asked).
     """
     suspended: dict[str, str] = {}
     for name, source in fields.items():
@@ -110,22 +119,26 @@ def shorten(text: str, limit: int, size: Callable[[str], int] = _units) -> str:
     """
     if size(text) <= limit:
         return text.rstrip()
-    used, whole, fits = 0, 0, len(text)
-    for index, character in enumerate(text):
-        if not _continues(text, index):
-            whole = index
-        used += size(character)
-        if used > limit:
-            fits = whole or index  # a tower of accents alone is cut through
-            break
-    return text[:fits].rstrip()
+    used, end = size(text[0]), 0
+    while used <= limit:
+        end += 1
+        used += size(text[end])
+    start = end
+    while start and _continues(text, start):
+        start -= 1
+    return text[: start or end].rstrip()  # a tower of accents alone is cut through
 
 
 def _continues(text: str, index: int) -> bool:
-    """Whether the character belongs to the one before it: accents, variants, skin tones, joined emoji."""
-    character = text[index]
-    tied = character == JOINER or "\U0001f3fb" <= character <= "\U0001f3ff" or unicodedata.category(character)[0] == "M"
-    return index > 0 and (tied or text[index - 1] == JOINER)
+    """Whether the character belongs to the one before it: accents, joined emoji, flags, letters of a Korean syllable.
+
+    It does within Unicode's grapheme clusters (UAX 29), and here and there beyond: then the cut comes earlier.
+    """
+    before, character = text[index - 1], text[index]
+    if character in FLAG_LETTERS:
+        return (index - len(text[:index].rstrip(FLAG_LETTERS))) % 2 == 1
+    accent = unicodedata.category(character)[0] == "M" or unicodedata.combining(before) == VIRAMA
+    return accent or TIED.match(before + character) is not None
 
 
 def digests(values: Mapping[str, Any]) -> dict[str, str]:
@@ -144,8 +157,7 @@ def length(field: MarketoField) -> int | None:
         return TEXT_BYTES
     if field.type in _CONVERSIONS and field.type not in _LIMITED:
         return None
-    told = field.length or DEFAULT_LENGTH
-    return min(told, DOCUMENTED_LENGTHS.get(field.name, told))
+    return field.length or DEFAULT_LENGTH
 
 
 def _shortened(field: MarketoField, text: str) -> str | None:

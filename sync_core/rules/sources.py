@@ -8,15 +8,16 @@ A row is keyed by logical names here, whatever the Web API calls a column: `owne
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sync_core.mapping import Column, Constant, FirstOf, Product, Source, Switch, case_of
+from sync_core.mapping import Column, Constant, FirstOf, Product, Scalar, Source, Switch, case_of
 from sync_core.model import Rate, Row
 
 LOOKUPS = frozenset({"Lookup", "Customer", "Owner"})
+IDS = LOOKUPS | {"Uniqueidentifier"}
 CHOICES = frozenset({"Picklist", "State", "Status", "Boolean", "MultiSelectPicklist"})
 NUMBERS = frozenset({"Integer", "BigInt", "Decimal", "Double", "Money"})
 CURRENCY = "transactioncurrencyid"
@@ -82,7 +83,7 @@ def needs(source: Source) -> Iterator[Need]:
             yield from (Need(column, money=source.currency) for column in branches)
 
 
-def unfit(source: Source, kinds: Mapping[str, str], type: str, currencies: Collection[str] | None = None) -> str:
+def unfit(source: Source, kinds: Mapping[str, str], type: str, currencies: Mapping[str, Rate] | None = None) -> str:
     """Why *source* can't fill a Marketo field of *type*, given the AttributeType of each column; '' if it can."""
     for need in needs(source):
         kind = kinds.get(need.column)
@@ -92,33 +93,94 @@ def unfit(source: Source, kinds: Mapping[str, str], type: str, currencies: Colle
             return f"{need.column} has no labels (it is {kind})"
         if need.name and kind not in LOOKUPS:
             return f"{need.column} is no lookup (it is {kind})"
-        if currencies is not None and need.iso and need.iso not in currencies:
-            return f"Dynamics has no currency {need.iso}"
+        if isinstance(source, Column) and (why := _idle(source, kind)):
+            return why
+        if currencies is not None and need.iso and (why := _no_rate(need.iso, currencies)):
+            return why
         if need.money is not None and kind != "Money":
             return f"{need.column} has no currency (it is {kind})"
+        if isinstance(source, Column) and (why := misfit(source.column, kind, source.named)):
+            return why
+        if isinstance(source, Switch) and need.asked and (why := no_case(source.when, kind, source.cases)):
+            return why
         if not need.asked and not _fits(source, kind, type):
-            return f"{need.column} ({kind}) doesn't fit Marketo's type {type}"
+            remedy = ": ask for a value by equals or in" if type == "boolean" and isinstance(source, Column) else ""
+            return f"{need.column} ({kind}) doesn't fit Marketo's type {type}{remedy}"
     if isinstance(source, Product) and type not in TEXTUAL | NUMERIC:
         return f"a product doesn't fit Marketo's type {type}"
     return ""
 
 
+def _idle(source: Column, kind: str) -> str:
+    """The option that a column of *kind* has no use for."""
+    if source.form == "id" and kind not in IDS:
+        return f"{source.column} is no lookup (it is {kind})"
+    if source.join is not None and kind != "MultiSelectPicklist":
+        return f"{source.column} is no multi-select choice (it is {kind}): take join out"
+    return ""
+
+
+def _no_rate(iso: str, currencies: Mapping[str, Rate]) -> str:
+    if iso not in currencies:
+        return f"Dynamics has no currency {iso}"
+    return "" if currencies[iso].per_base else f"Dynamics' currency {iso} has no exchange rate"
+
+
 def _fits(source: Source, kind: str, type: str) -> bool:
-    """Text may spell anything; the other kinds can't turn into each other."""
+    """Text may spell any number or time; the other kinds can't turn into each other."""
     if type in TEXTUAL:
         return True
-    if isinstance(source, Column) and (source.equals is not None or source.among is not None):
+    if isinstance(source, Column) and source.named:
         return type == "boolean"
     if kind in ("String", "Memo"):
-        return True
+        return type != "boolean"
     words = isinstance(source, Column) and source.form in ("label", "name")
-    if words or kind in LOOKUPS or kind in ("Uniqueidentifier", "MultiSelectPicklist"):
+    if words or kind in IDS or kind == "MultiSelectPicklist":
         return False
     if kind == "DateTime":
         return type in ("date", "datetime")
     if kind == "Boolean":
         return type == "boolean"
     return type in NUMERIC or (type == "boolean" and kind not in NUMBERS)
+
+
+def misfit(column: str, kind: str, named: Iterable[Scalar]) -> str:
+    """Why a column of *kind* never holds one of the values that sync.toml names, as `matches` compares; '' if it may.
+
+    A kind that isn't known here may hold anything.
+    """
+    what, remedy, possible = _HELD.get(kind, _ANYTHING)
+    return "" if all(map(possible, named)) else f"{column} holds {what} (it is {kind}): {remedy}"
+
+
+def no_case(column: str, kind: str, keys: Iterable[str]) -> str:
+    """The same of the keys of `is = { … }`, which are text whatever they name."""
+    several = kind == "MultiSelectPicklist"
+    named = (part for key in keys for part in (key.split(",") if several else [key]))
+    return misfit(column, kind, (_named(kind, part) for part in named))
+
+
+def _named(kind: str, key: str) -> Scalar:
+    """The value that selects *key*, or the key itself where none of *kind* does."""
+    if kind == "Boolean":
+        return {"true": True, "false": False}.get(key, key)
+    if kind in CHOICES | NUMBERS and re.fullmatch(r"-?\d+(\.\d+)?", key):
+        number = float(key) if "." in key else int(key)
+        return number if case_of(number) == key else key
+    return key if kind not in IDS or key == key.lower() else ""
+
+
+def _number(value: Scalar) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _whole(value: Scalar) -> bool:
+    return _number(value) and float(value).is_integer()
+
+
+def _written(pattern: str) -> Callable[[Scalar], bool]:
+    """Whether a value is a text of that pattern."""
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 def value_of(row: Row, source: Source, known: Knowledge, field: Callable[[str], Any]) -> Any:
@@ -158,7 +220,7 @@ def matches(value: Any, wanted: Any) -> bool:
     """
     if isinstance(value, str) and isinstance(wanted, str):
         return value.casefold() == wanted.casefold()
-    if isinstance(wanted, int) and not isinstance(wanted, bool) and (several := _choices(value)):
+    if _number(wanted) and (several := _choices(value)):
         return wanted in several
     return value is not None and isinstance(value, bool) is isinstance(wanted, bool) and bool(value == wanted)
 
@@ -202,6 +264,30 @@ def _product(factors: list[Decimal | None]) -> float:
     for factor in factors:
         result *= factor if factor is not None else 1
     return float(result)
+
+
+_TEXT = ("text", "write it in quotes", _written("(?s).*"))
+_ID = (
+    "ids",
+    "write one in quotes, in lower case",
+    _written("(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+)
+_CHOICE = ("numbers", "name them, no labels", _whole)
+_ANYTHING: tuple[str, str, Callable[[Scalar], bool]] = ("", "", lambda _: True)
+_HELD: Mapping[str, tuple[str, str, Callable[[Scalar], bool]]] = {
+    "Boolean": ("yes or no", "write true or false", lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("Picklist", "State", "Status", "MultiSelectPicklist"), _CHOICE),
+    **dict.fromkeys(("Integer", "BigInt"), ("whole numbers", "write one, without quotes", _whole)),
+    **dict.fromkeys(("Decimal", "Double", "Money"), ("numbers", "write one, without quotes", _number)),
+    **dict.fromkeys(("String", "Memo"), _TEXT),
+    "DateTime": (
+        "times",
+        'write one as Dynamics does, such as "2026-01-31" or "2026-01-31T08:00:00Z"',
+        _written(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\dZ)?"),
+    ),
+    **dict.fromkeys(IDS, _ID),
+}
+"""By AttributeType: what its columns hold, what to write for it, and whether a value of sync.toml can be one."""
 
 
 def clean(value: Any) -> Any:

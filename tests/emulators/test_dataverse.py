@@ -1216,6 +1216,9 @@ def test_base_amounts_follow_the_exchange_rate_at_each_save(org: Org) -> None:
     row = org.get(f"opportunities({row_id})", ALL_ANNOTATIONS)
     assert (row["estimatedvalue_base"], row["exchangerate"]) == (200.0, 0.46)
     assert (row[f"estimatedvalue{FORMATTED}"], row[f"estimatedvalue_base{FORMATTED}"]) == ("€92.00", "$200.00")
+    org.edit("update", table="opportunity", id=row_id, values={"estimatedvalue": None})
+    row = org.get(f"opportunities({row_id})")
+    assert (row["estimatedvalue"], row["estimatedvalue_base"]) == (None, None)
 
 
 def test_custom_columns_and_status_reasons_appear(org: Org) -> None:

@@ -536,12 +536,36 @@ def test_random_changes_end_where_the_checker_says(seed: int) -> None:
     assert_still(stage)
 
 
-def test_a_label_where_a_number_stands_is_refused_instead_of_leaving_everything_out() -> None:
-    stage = Stage(changes={"\n[sync]\n": '\n[[filter.rule]]\ncolumn = "statecode"\nin = ["Open"]\n\n[sync]\n'})
-    Org(stage)
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ('column = "statecode"\nin = ["Open"]', "filter.rule (entry 1).in: statecode holds numbers"),
+        ('column = "new_synctomkto"\nnot_in = [0]', "filter.rule (entry 1).not_in: new_synctomkto holds yes or no"),
+        ('column = "new_synctomkto"\nequals = "Yes"', "write true or false"),
+        ('column = "ownerid"\nequals = 5', "ownerid holds ids"),
+        ('column = "name"\nequals = 5', "name holds text"),
+        ('column = "parentaccountid.customertypecode"\nequals = "Press"', "customertypecode holds numbers"),
+        ('column = "parentaccountid.name"\nsince = "P1M"', "parentaccountid.name holds no time"),
+    ],
+)
+def test_a_value_that_no_column_holds_is_refused_instead_of_leaving_all_out_or_nothing(rule: str, told: str) -> None:
+    stage, org = filtered(f"[[filter.rule]]\n{rule}\n")
+    org.opportunity("No", account=org.acme, new_synctomkto=False)
     stage.tick()
     outcome = stage.deliver()
 
     assert outcome is not None
-    assert "statecode holds numbers" in str(outcome.trouble)
+    assert told in str(outcome.trouble)
+    assert stage.opportunities() == {}
+
+
+def test_a_role_for_a_value_that_no_column_holds_is_refused() -> None:
+    role = 'customer_role = { when = "statecode", is = { 0 = "Buyer", "Won" = "Customer" }, else = "Prospect" }'
+    stage = Stage(changes={'customer_role = "Primary Contact"': role})
+    Org(stage).opportunity(contact=None)
+    stage.tick()
+    outcome = stage.deliver()
+
+    assert outcome is not None
+    assert "stakeholders.customer_role.is.Won: statecode holds numbers" in str(outcome.trouble)
     assert stage.opportunities() == {}

@@ -184,7 +184,9 @@ def test_storage_that_refuses_us_is_red(stage: Stage, name: str) -> None:
     assert RED not in others(checks, name)
 
 
-def test_storage_that_does_not_answer_and_what_nobody_expected_are_red_and_the_rest_goes_on(stage: Stage) -> None:
+def test_storage_that_does_not_answer_and_what_nobody_expected_are_red_and_the_rest_goes_on(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     def silent() -> None:
         raise Unavailable("the storage account gives no answer")
 
@@ -194,8 +196,9 @@ def test_storage_that_does_not_answer_and_what_nobody_expected_are_red_and_the_r
     checks = checked(stage, probes={"tables": lambda: None, "queues": silent, "blobs": odd})
 
     same(RED, checks["queues"], "no answer", "try again")
-    same(RED, checks["blobs"], "KeyError")
-    assert "secret" not in str(checks["blobs"])
+    same(RED, checks["blobs"], "KeyError in test_validate.py:", "report it")
+    assert "validate.unexpected KeyError in test_validate.py:" in caplog.text
+    assert "secret" not in f"{checks['blobs']} {caplog.text}"
     assert checks["queue"].light is UNKNOWN
     assert checks["people"].light is GREEN
 
@@ -218,6 +221,45 @@ def test_a_table_that_may_not_be_read_at_organization_level(stage: Stage, depth:
     stage.dataverse.switches["privileges"] = {"contact": depth}
 
     same(RED, checked(stage)["read rights"], "of contact", "prvReadContact")
+
+
+HOP = {'description  = "description"': 'description  = "originatingleadid.subject"'}
+ROLE_BY_HOP = {
+    'customer_role = "Primary Contact"': (
+        'customer_role = {when = "originatingleadid.leadsourcecode", is = {2 = "A"}, else = "B"}'
+    )
+}
+
+
+@pytest.mark.parametrize("depth", ["none", "business_unit"])
+@pytest.mark.parametrize("changes", [HOP, ROLE_BY_HOP])
+def test_a_table_one_hop_away_that_may_not_be_read(changes: Mapping[str, str], depth: str) -> None:
+    stage = synced(changes)
+    stage.dataverse.switches["privileges"] = {"lead": depth}
+    checks = checked(stage)
+
+    same(RED, checks["read rights"], "of lead", "prvReadLead")
+    assert checks["sign-in to Marketo"].light is GREEN
+
+
+def test_only_the_tables_one_hop_away_that_have_the_column_are_read() -> None:
+    """A customer is an account or a contact; contacts have no number of employees."""
+    stage = synced({'description  = "description"': 'description  = "customerid.numberofemployees"'})
+    stage.dataverse.switches["privileges"] = {"lead": "none"}
+
+    assert others(checked(stage)) == {GREEN}
+
+
+def test_the_name_of_a_lookup_needs_no_right_to_its_table() -> None:
+    stage = synced({'description  = "description"': 'description  = { column = "originatingleadid", as = "name" }'})
+    org = Org(stage)
+    lead = str(stage.edit("create", table="lead", values={"lastname": "Fair", "firstname": "A"})["id"])
+    org.update("opportunity", org.deal, **lookup("originatingleadid", lead, "lead"))
+    stage.dataverse.switches["privileges"] = {"lead": "none"}
+
+    assert others(checked(stage)) == {GREEN}
+    stage.sync()
+    assert stage.opportunities()[org.deal]["description"] == "A Fair"
 
 
 def test_an_application_user_without_a_role_lacks_every_table(stage: Stage) -> None:
@@ -309,6 +351,8 @@ def test_a_column_that_dynamics_lacks(changes: Mapping[str, str], column: str) -
         ('[[filter.rule]]\ncolumn = "name"\nsince = "P1M"', "filter.rule (entry 1).since: name holds no time"),
         ('[[filter.rule]]\ncolumn = "statecode"\nin = ["Open"]', "filter.rule (entry 1).in: statecode holds numbers"),
         ('[[filter.rule]]\ncolumn = "account.customertypecode"\nequals = "Press"', "holds numbers"),
+        ('[[filter.rule]]\ncolumn = "parentaccountid.customertypecode"\nequals = true', "holds numbers"),
+        ('[[filter.rule]]\ncolumn = "account.donotemail"\nnot_in = [0]', "not_in: account.donotemail holds yes or no"),
     ],
 )
 def test_a_rule_of_the_filter_that_can_not_hold(section: str, told: str) -> None:
@@ -327,6 +371,14 @@ def test_a_rule_of_companies_that_can_not_hold() -> None:
     )
 
     same(RED, checks["rules"], "company.only (entry 2).since: name holds no time")
+    assert RED not in others(checks, "rules")
+
+
+def test_a_role_by_a_value_that_its_column_never_holds() -> None:
+    role = 'customer_role = { when = "statecode", is = { Won = "Customer" }, else = "Prospect" }'
+    checks = checked(synced({'customer_role = "Primary Contact"': role}))
+
+    same(RED, checks["rules"], f"{at('customer_role')}, stakeholders.customer_role.is.Won: statecode holds numbers")
     assert RED not in others(checks, "rules")
 
 
@@ -354,7 +406,6 @@ def test_a_field_that_marketo_lacks_or_lets_nobody_write(changes: Mapping[str, s
     assert RED not in others(checks, "fields")
 
 
-HOP = {'description  = "description"': 'description  = "originatingleadid.subject"'}
 RATED = {"[removals]": RULE["[removals]"].replace("{}", "account.numberofemployees")}
 KIND = {'customer_role = "Primary Contact"': 'customer_role = {when = "need", is = {2 = "A"}, else = "B"}'}
 
@@ -442,6 +493,20 @@ def test_a_column_that_does_not_fit_its_field() -> None:
 
 
 @pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ('{ column = "statecode", equals = "Won" }', "statecode holds numbers (it is State): name them, no labels"),
+        ('"stepname"', "stepname (String) doesn't fit Marketo's type boolean: ask for a value by equals or in"),
+    ],
+)
+def test_a_question_that_is_always_answered_no_and_a_text_that_is_neither_yes_nor_no(source: str, told: str) -> None:
+    checks = checked(synced({'isWon        = { column = "statecode", equals = 1 }': f"isWon = {source}"}))
+
+    same(RED, checks["types"], f"opportunity.isWon ({at('isWon')}): {told}", "left alone")
+    assert others(checks, "types") == {GREEN}
+
+
+@pytest.mark.parametrize(
     ("how", "words"), [("", ("longer texts will be cut", 'too_long = "cut"')), ('"reject"', ("parked",))]
 )
 def test_a_field_that_is_too_short_is_amber_unless_a_cut_is_asked_for(how: str, words: tuple[str, ...]) -> None:
@@ -450,6 +515,40 @@ def test_a_field_that_is_too_short_is_amber_unless_a_cut_is_asked_for(how: str, 
 
     same(AMBER, checks["text lengths"], "opportunity.name (300 > 255)", *words)
     assert others(checks, "text lengths") == {GREEN}
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ('{ first_of = ["name", "customerneed"] }', "(2000 > 255)"),
+        ('{ when = "statecode", is = { 0 = "customerneed" }, else = "name" }', "(2000 > 255)"),
+        ('{ when = "customerneed", is = { "a" = "stepname" } }', ""),
+        ('"originatingleadid.description"', "(2000 > 255)"),
+        ('"customerid.description"', "(2000 > 255)"),
+        ('{ column = "customerneed", equals = "x" }', ""),
+        ('{ column = "originatingleadid", as = "name" }', ""),
+    ],
+)
+def test_every_text_that_a_field_may_take_is_measured(source: str, told: str) -> None:
+    """A longer text of any of them is cut, wherever it comes from."""
+    check = checked(synced({"[company]": f"nextStep = {source}\n[company]"}))["text lengths"]
+
+    if told:
+        same(AMBER, check, f"opportunity.nextStep {told}: longer texts will be cut")
+        assert ("a single column" in check.remedy) is source.startswith("{")
+    else:
+        assert check.light is GREEN
+
+
+@pytest.mark.parametrize("how", ["cut", "reject"])
+def test_too_long_is_heeded_one_hop_away(how: str) -> None:
+    line = f'nextStep = {{ column = "originatingleadid.description", too_long = "{how}" }}'
+    check = checked(synced({"[company]": f"{line}\n[company]"}))["text lengths"]
+
+    if how == "cut":
+        assert (check.light, "opportunity.nextStep" in check.found) == (GREEN, True)
+    else:
+        same(AMBER, check, "will be parked")
 
 
 def test_people_can_only_be_matched_by_a_field_that_can_be_searched() -> None:

@@ -91,22 +91,32 @@ def test_every_column_type_reaches_every_field_type_that_fits() -> None:
 
 
 def test_null_clears_every_kind() -> None:
-    names = [f"f{number}" for number in range(len(CASES))]
-    lines = [f'{name} = "{column}"' for name, (column, _, _) in zip(names, CASES, strict=True)]
-    stage = a_stage(opportunity=lines)
+    """Money in each of its currencies too: an amount that is taken out leaves none in any of them."""
+    cases = [(f'"{column}"', type) for column, type, _ in CASES]
+    cases += [
+        (f'{{ column = "{column}", currency = "{currency}" }}', type)
+        for column in ("new_money", "estimatedvalue")
+        for currency in ("transaction", "base", "EUR", "USD")
+        for type in NUMBERS
+    ]
+    stage = a_stage(opportunity=[f"f{number} = {source}" for number, (source, _) in enumerate(cases)])
     for column, (kind, more, _) in COLUMNS.items():
         add_column(stage, column, kind, **more)
-    for name, (_, type, _) in zip(names, CASES, strict=True):
-        add_field(stage, name, type)
+    for number, (_, type) in enumerate(cases):
+        add_field(stage, f"f{number}", type)
     org = Org(stage)
-    values = {column: value for column, (_, _, value) in COLUMNS.items()} | {"emailaddress": "buyer@acme.invalid"}
+    values = {column: value for column, (_, _, value) in COLUMNS.items()}
+    values |= {"emailaddress": "buyer@acme.invalid", "estimatedvalue": 1000.0}
     org.update("opportunity", org.deal, **values)
     stage.sync()
+    found = shown(stage, org.deal)
+    assert [source for number, (source, _) in enumerate(cases) if found[f"f{number}"] in (None, "")] == []
     org.update("opportunity", org.deal, **dict.fromkeys(values))
     stage.sync()
     found = shown(stage, org.deal)
-    kept = [(case[0], case[1], found[n]) for n, case in zip(names, CASES, strict=True) if found[n] not in (None, False)]
+    kept = [(*case, found[f"f{n}"]) for n, case in enumerate(cases) if found[f"f{n}"] not in (None, False)]
     assert kept == []
+    assert found["amount"] is None
     assert_still(stage)
 
 
@@ -322,6 +332,16 @@ def test_an_unknown_currency_is_told_and_leaves_its_field_alone() -> None:
     stage.sync()
     assert (shown(stage, org.deal)["name"], shown(stage, org.deal)["amount"]) == ("Deal", None)
     assert suspended(stage.world) == {"opportunity.amount": "Dynamics has no currency CHF"}
+
+
+def test_a_currency_without_a_rate_is_told_apart_from_none() -> None:
+    stage = a_stage(opportunity=['amount = { column = "estimatedvalue", currency = "EUR" }'])
+    euro = stage.dataverse.currency("EUR")
+    stage.edit("update", table="transactioncurrency", id=euro, values={"exchangerate": None})
+    org = Org(stage)
+    stage.sync()
+    assert shown(stage, org.deal)["amount"] is None
+    assert suspended(stage.world) == {"opportunity.amount": "Dynamics' currency EUR has no exchange rate"}
 
 
 # --- what describes a deal's life -----------------------------------------------------------------------------------

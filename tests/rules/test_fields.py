@@ -289,11 +289,6 @@ def test_text_is_cut_at_255_where_nothing_is_described() -> None:
     assert [len(converted("x" * 300, a_field(type))) for type in ("string", "url", "phone", "email")] == [255] * 4
 
 
-@pytest.mark.parametrize(("described", "length"), [(255, 50), (100, 50), (40, 40)])
-def test_text_is_cut_at_the_smaller_of_documented_and_described_length(described: int, length: int) -> None:
-    assert len(converted("x" * 300, a_field(length=described, name="externalCompanyId"))) == length
-
-
 def test_a_text_area_is_cut_by_bytes() -> None:
     field = a_field("text")
 
@@ -323,6 +318,13 @@ def test_text_that_is_too_long_is_refused_where_the_mapping_says_so(type: str, l
         ("a👍🏽b", 4, "a"),
         ("a👍🏽b", 5, "a👍🏽"),
         ("e" + "\u0301" * 9, 4, "e" + "\u0301" * 3),
+        ("a🇩🇪🇺🇦", 6, "a🇩🇪"),
+        ("a🇩🇪🇺🇦", 8, "a🇩🇪"),
+        ("a🇩🇪🇺🇦🇫🇷", 9, "a🇩🇪🇺🇦"),
+        ("a🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f", 14, "a"),
+        ("\u1112\u1161\u11ab\u1100\u1173\u11af", 5, "\u1112\u1161\u11ab"),
+        ("\u1112\u1161\u11ab", 2, "\u1112\u1161"),
+        ("ab\r\nc", 3, "ab"),
     ],
 )
 def test_a_cut_never_leaves_half_a_character(text: str, limit: int, left: str) -> None:
@@ -340,6 +342,40 @@ def test_cut_text_is_the_beginning_of_the_text_and_fits(text: str, limit: int) -
     assert text.startswith(cut)
     assert len(cut.encode("utf-16-le", "surrogatepass")) <= 2 * limit
     assert cut == cut.rstrip()
+
+
+characters = st.sampled_from(
+    [
+        "a",
+        "é",
+        "e\u0301\u0323",
+        "😀",
+        "👍🏽",
+        "👩\u200d👩\u200d👧",
+        "🇩🇪",
+        "🇺🇦",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+        "1\ufe0f\u20e3",
+        "한",
+        "\u1112\u1161\u11ab",
+        "\u1112\u1161",
+        "\u0915\u094d\u0937",
+        "\u0e01\u0e33",
+        "ﾊ\uff9f",
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(characters, max_size=12), st.integers(14, 40))
+def test_a_cut_keeps_as_many_characters_as_fit_and_only_whole_ones(wanted: list[str], limit: int) -> None:
+    """Characters as people see them; the longest of these, the flag of England, has 14 units."""
+
+    def size(whole: list[str]) -> int:
+        return len("".join(whole).encode("utf-16-le")) // 2
+
+    fit = max(number for number in range(len(wanted) + 1) if size(wanted[:number]) <= limit)
+    assert shorten("".join(wanted), limit) == "".join(wanted[:fit])
 
 
 @settings(deadline=None)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_core.mapping import case_of
 from sync_core.model import MarketoField, Rate
 from sync_core.rules.fields import UnfitValueError, marketo_fields, usable
-from sync_core.rules.sources import Knowledge, needs, unfit
+from sync_core.rules.sources import Knowledge, matches, misfit, needs, unfit
 from tests.builders import a_config, a_field, mapped, source
 
 EURO, POUND = "00000000-0000-4000-8000-0000000000e0", "00000000-0000-4000-8000-0000000000f0"
@@ -213,7 +214,7 @@ def test_first_of_takes_nought_and_no() -> None:
 WHEN = {"when": "s", "is": {"1": "won", "2": "lost"}, "else": "open"}
 
 
-@pytest.mark.parametrize(("state", "expected"), [(1, "w"), (2, "l"), (0, "o"), (None, "o"), ("1", "w")])
+@pytest.mark.parametrize(("state", "expected"), [(1, "w"), (2, "l"), (0, "o"), (None, "o"), ("1", "w"), (1.0, "w")])
 def test_when_takes_another_column_by_a_choice(state: Any, expected: str) -> None:
     assert mapped({"s": state, "won": "w", "lost": "l", "open": "o"}, WHEN) == expected
 
@@ -300,8 +301,7 @@ EVERYTHING = ["string", "text", "phone", "url"]
 NUMBERS = ["integer", "percent", "score", "float", "currency"]
 ALL_TYPES = [*EVERYTHING, *NUMBERS, "email", "boolean", "date", "datetime"]
 FITTING: dict[str, list[str]] = {
-    "text": ALL_TYPES,
-    "memo": ALL_TYPES,
+    **{column: [type for type in ALL_TYPES if type != "boolean"] for column in ("text", "memo")},
     **{column: [*EVERYTHING, *NUMBERS] for column in ("whole", "big", "decimal", "double", "money")},
     "date": [*EVERYTHING, "date", "datetime"],
     "flag": [*EVERYTHING, "boolean"],
@@ -331,6 +331,29 @@ def test_every_column_type_against_every_field_type(column: str, type: str) -> N
         ({"when": "gone", "is": {"1": "text"}}, "string", "Dynamics has no column gone"),
         ({"when": "state", "is": {"1": "text"}, "else": "gone"}, "string", "Dynamics has no column gone"),
         ({"when": "state", "is": {"1": "text"}, "currency": "base"}, "currency", "text has no currency (it is String)"),
+        (
+            "text",
+            "boolean",
+            "text (String) doesn't fit Marketo's type boolean: ask for a value by equals or in",
+        ),
+        ({"first_of": ["text", "flag"]}, "boolean", "text (String) doesn't fit Marketo's type boolean"),
+        (
+            {"column": "state", "equals": "Won"},
+            "boolean",
+            "state holds numbers (it is State): name them, no labels",
+        ),
+        ({"column": "text", "as": "id"}, "string", "text is no lookup (it is String)"),
+        (
+            {"column": "choice", "as": "label", "join": ", "},
+            "string",
+            "choice is no multi-select choice (it is Picklist): take join out",
+        ),
+        ({"column": "flag", "in": [1]}, "boolean", "flag holds yes or no (it is Boolean): write true or false"),
+        (
+            {"when": "state", "is": {"0": "text", "Won": "memo"}},
+            "string",
+            "state holds numbers (it is State): name them, no labels",
+        ),
     ],
 )
 def test_why_a_source_does_not_fit(value: Any, type: str, why: str) -> None:
@@ -365,9 +388,73 @@ def test_a_constant_that_never_fits_suspends_its_field(value: Any, type: str) ->
     assert "in the mapping doesn't fit" in suspended["field"]
 
 
-@pytest.mark.parametrize("column", sorted(FITTING))
-def test_what_only_decides_may_be_of_any_type(column: str) -> None:
-    assert unfit(source({"when": column, "is": {"1": "whole"}, "else": "money"}), KINDS, "float") == ""
+ID = "11111111-2222-4333-8444-55555555555a"
+GROUPS: list[tuple[str, list[Any], list[Any], list[str], list[str]]] = [
+    ("text memo", ["", "5", "Won", ID, "true"], [5, 1.5, True], ["1", "Won", ID.upper()], []),
+    (
+        "whole big choice state status",
+        [1, -1, 0, 2_000_000_000, 1.0],
+        ["1", "Won", True, False, 1.5],
+        ["1", "-1", "0"],
+        ["Won", "1.5", "01", "true", "1.0", "1,2", ""],
+    ),
+    ("several", [1, 2], ["1", "1,2", "One", True, 1.5], ["1", "1,2"], ["One", "1,", "1;2"]),
+    (
+        "decimal double money",
+        [1, 1.0, 1.5, -0.25],
+        ["1.5", True],
+        ["1", "1.5", "-0.25"],
+        ["1.0", "1.50", "01", "nan", "1e3", "true"],
+    ),
+    (
+        "date",
+        ["2026-01-31", "2026-01-31T08:00:00Z"],
+        ["today", "2026-01", 2026, True],
+        ["2026-01-31", "2026-01-31T08:00:00Z"],
+        ["today"],
+    ),
+    ("flag", [True, False], [0, 1, "Yes", "true"], ["true", "false"], ["1", "Yes", "True"]),
+    ("lookup customer owner", [ID, ID.upper()], ["Robin Vendor", 1, True], [ID], ["Robin Vendor", ID.upper()]),
+    ("guid", [ID, ID.upper()], ["x", 1, True], [ID], ["x", ID.upper()]),
+]
+"""Columns; what they may be asked for, and what not; which keys of `is` they may select, and which not."""
+HELD = {column: group[1:] for group in GROUPS for column in group[0].split()}
+
+
+@pytest.mark.parametrize("column", FITTING)
+def test_only_what_a_column_may_hold_can_be_asked_for(column: str) -> None:
+    """A rule about anything else holds for nobody, or by `not_in` for everybody."""
+    held, never, _, _ = HELD[column]
+    for value in held:
+        assert misfit(column, KINDS[column], [value]) == "", value
+    for value in never:
+        assert misfit(column, KINDS[column], [*held, value]).startswith(f"{column} holds "), value
+
+
+@pytest.mark.parametrize("column", [column for column in FITTING if column not in ("text", "memo", "several")])
+def test_what_is_refused_is_what_no_value_of_the_column_is_equal_to(column: str) -> None:
+    held, never, _, _ = HELD[column]
+    assert all(any(matches(value, named) for value in held) for named in held)
+    assert not any(matches(value, named) for value in held for named in never)
+
+
+@pytest.mark.parametrize("column", FITTING)
+def test_what_only_decides_may_be_of_any_type_in_its_own_words(column: str) -> None:
+    """`{ when = column, is = { key = … } }`: a key that no value selects would take the `else` for all."""
+    _, _, cases, no_cases = HELD[column]
+
+    def why(*keys: str) -> str:
+        return unfit(source({"when": column, "is": dict.fromkeys(keys, "whole"), "else": "money"}), KINDS, "float")
+
+    assert why(*cases) == ""
+    for key in no_cases:
+        assert why(*cases, key).startswith(f"{column} holds "), key
+
+
+@pytest.mark.parametrize("column", [column for column in FITTING if column not in ("text", "memo", "several")])
+def test_each_key_that_is_taken_is_selected_by_a_value(column: str) -> None:
+    held, _, cases, _ = HELD[column]
+    assert set(cases) <= {case_of(value) for value in held}
 
 
 @pytest.mark.parametrize("value", ["flag", {"column": "choice", "equals": 1}, {"column": "whole", "in": [1]}])

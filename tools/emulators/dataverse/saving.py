@@ -294,8 +294,11 @@ def count_base(state: DataverseState, table: Table, row: Row, changed: set[str])
     if "exchangerate" not in changed:
         rate = state.stores["transactioncurrency"].rows.get(currency, {}).get("exchangerate", 1.0)
         row["exchangerate"] = rate
-    for name in row.keys() & table.money.keys():
-        row[table.money[name]] = round(row[name] / (row["exchangerate"] or 1.0), 4)
+    for name, base in table.money.items():
+        if row.get(name) is not None:
+            row[base] = round(row[name] / (row["exchangerate"] or 1.0), 4)
+        elif name in changed:
+            row.pop(base, None)
 
 
 def shadow(row: Row, wire: str, types: Types, shadows: Mapping[str, str]) -> None:
