@@ -68,10 +68,11 @@ class StorageQueue:
         return _letter(message, asked, lease) if message else None
 
     def peek(self, lane: Lane) -> list[Letter]:
-        with storage_answers(ROLE), suppress(ResourceNotFoundError):
-            messages = self._queues[_queue_of(lane)].peek_messages(max_messages=AT_ONCE)
-            return [_letter(message, self._clock.now(), timedelta(0)) for message in messages]
-        return []
+        found: list[Letter] = []
+        with self._looking(_queue_of(lane)) as queue:
+            messages = queue.peek_messages(max_messages=AT_ONCE)
+            found += (_letter(message, self._clock.now(), timedelta(0)) for message in messages)
+        return found
 
     def done(self, lane: Lane, letter: Letter) -> None:
         """Delete it. One that was lost meanwhile is somebody else's delivery now: at least once, so no error."""
@@ -101,14 +102,10 @@ class StorageQueue:
         return {name: self._length(name) for name in QUEUES}
 
     def _length(self, name: Name) -> int:
-        """Nothing is in a queue that doesn't exist; looking does not create it."""
-        with storage_answers(ROLE):
-            try:
-                return int(self._queues[name].get_queue_properties().approximate_message_count or 0)
-            except HttpResponseError as error:
-                if error_code(error) != "QueueNotFound":
-                    raise
-        return 0
+        properties: Any = None
+        with self._looking(name) as queue:
+            properties = queue.get_queue_properties()
+        return int(properties.approximate_message_count or 0) if properties else 0
 
     def _delete(self, name: Name, letter: Letter) -> None:
         with self._answers(name) as queue:
@@ -118,6 +115,16 @@ class StorageQueue:
                 if error_code(error) not in LOST:
                     raise
                 _log.info("queue.lease_lost", extra={"queue": name})
+
+    @contextmanager
+    def _looking(self, name: Name) -> Iterator[QueueClient]:
+        """Ends early where there is no such queue: nothing is in it, and looking does not create it."""
+        with storage_answers(ROLE):
+            try:
+                yield self._queues[name]
+            except HttpResponseError as error:
+                if error_code(error) != "QueueNotFound":
+                    raise
 
     @contextmanager
     def _answers(self, name: Name) -> Iterator[QueueClient]:
