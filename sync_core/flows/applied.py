@@ -60,13 +60,13 @@ def notice(world: World, *, idle: bool) -> bool:
         }
         _forget_cleared(world)
         world.documents.write(*MAPPING, value, document.ticket if document else None)
-    elif document is not None and (asked is not None or (idle and known["applying"])):
-        waited = known["waits"] and asked is not None
+    elif document is not None and (asked is not None or (idle and known.get("applying"))):
+        waited = known.get("waits", False) and asked is not None
         world.documents.write(*MAPPING, {**known, "waits": False, "applying": waited}, document.ticket)
     if asked is not None:
         world.documents.delete(*BACKFILL)
     applied = changed and bool(known) and world.config.sync.apply_mapping == "auto"
-    waits = not changed and known["waits"]  # what is back comes with the rest then
+    waits = not changed and known.get("waits", False)  # what is back comes with the rest then
     return applied or asked is not None or (bool(returned) and not waits)
 
 
@@ -152,7 +152,7 @@ def in_words(world: World, *, idle: bool) -> dict[str, Any]:
     if document:
         value = document.value
         found = {"number": value["number"], "version": value["version"], "new fields": value.get("new", [])}
-        if (value["applying"] and not idle) or value["waits"]:
+        if (value.get("applying") and not idle) or value.get("waits"):
             records, companies, roles = (known_records(world, each) for each in ("opportunities", "companies", "roles"))
             # Roles may have to be looked up, added and removed.
             calls = sum(-(-number // PER_CALL) for number in (records, companies, roles, roles, roles))
@@ -161,7 +161,7 @@ def in_words(world: World, *, idle: bool) -> dict[str, Any]:
             summary += f"{counted(records, 'record')} to re-read, at most {counted(calls, 'call')}, "
             found = {"summary": summary + counted(minutes, "minute"), **found}
             found |= {"records to re-read": records, "Marketo calls at most": calls, "minutes at most": minutes}
-        if value["waits"]:
+        if value.get("waits"):
             found["waits for"] = "backfill"
     if left and left.value["fields"]:
         found["left alone"] = dict(left.value["fields"])

@@ -425,7 +425,7 @@ class _Queue(_Port):
         self.ask("put", tuple(sorted(work.opportunities)), tuple(sorted(work.accounts)), work.force, late)
 
     def lengths(self) -> Mapping[str, int]:
-        return {"fresh": 0}
+        return {"fresh": 0, "slow": 0}
 
     def poisoned(self, lane: Lane) -> Sequence[Any]:
         return ()
