@@ -68,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
         complain(f"{options.command}: {error}")
         return USAGE
     except SyncError as error:
-        complain(f"{options.command}: {error}. Nothing is lost; try again.")
+        minutes = -(-int(getattr(error, "delay", 0)) // 60)
+        when = f"try again in {counted(minutes, 'minute')}" if minutes > 1 else "try again"
+        complain(f"{options.command}: {str(error).rstrip('.')}. Nothing is lost; {when}.")
         return PROBLEMS
     except KeyboardInterrupt:
         print(f"\n{options.command}: stopped. Nothing is lost; run it again.", file=sys.stderr)
@@ -546,6 +548,8 @@ def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
     }
     fields = [name if "." in name else f"opportunity.{name}" for name in dict.fromkeys(names)]
     for field in fields:
+        if field.removeprefix("opportunity.") in app.world.config.removals.flag:
+            raise ConfigurationError(f"{field} is a flag of [removals]: take it out there first. Nothing was done.")
         if field not in described or not described[field].updateable:
             raise ConfigurationError(f"{field} can't be written in Marketo, so it can't be emptied. Nothing was done.")
         if field in field_digests(app.world.config):

@@ -245,6 +245,29 @@ def test_backfill_counts_no_record_that_the_filter_leaves_out(stage: Stage, org:
     assert printed(capsys)["emptied then, in so many records"] == {"opportunity.nextStep": 1}
 
 
+def test_a_flag_in_use_is_not_emptied(stage: Stage, org: Org, capsys: Any) -> None:
+    stage.sync()
+    configured(stage, "[removals]", '[removals]\npolicy = "flag"\nflag = { nextStep = "gone" }')
+
+    assert run("backfill", "--clear", "nextStep") == cli.USAGE
+    assert "opportunity.nextStep is a flag of [removals]" in said(capsys)
+
+
+def test_a_changed_prefix_of_keys_stops_everything(stage: Stage, org: Org, capsys: Any) -> None:
+    stage.sync()
+    configured(stage, 'column = "opportunityid", prefix = ""', 'column = "opportunityid", prefix = "eu-"')
+    org.update("opportunity", org.deal, name="Renamed")
+
+    assert run("sync") == cli.USAGE
+    assert "the prefixes of the keys were ['', ''] and are ['eu-', ''] now" in said(capsys)
+    assert set(stage.opportunities()) == {org.deal}
+
+    assert run("repoint", "--confirm") == cli.GOOD
+    org.stakeholder(org.ann)
+    assert run("sync") == cli.GOOD
+    assert stage.roles(f"eu-{org.deal}") == {(f"eu-{org.deal}", org.lead_ann, "Decision Maker")}
+
+
 def test_backfill_since_queues_what_changed_since(stage: Stage, org: Org, capsys: Any) -> None:
     stage.sync()
     stage.clock.sleep(48 * 3600)

@@ -222,7 +222,7 @@ def origin(source: Source, row: Row) -> str:
             return f"{_held(taken, row)}, the first filled of {names}" if taken else f"none of {names} is filled"
         case Switch():
             column = source.cases.get(case_of(row.get(source.when)) or "", source.otherwise)
-            what = _held(column, row) if column else "nothing"
+            what = _column(Column(column=column, currency=source.currency), row) if column else "nothing"
             return f"{what}, since {_held(source.when, row)}"
         case Column():
             return _column(source, row)

@@ -73,10 +73,12 @@ def check_not_paused(world: World) -> None:
 
 def pair_of(world: World) -> dict[str, Any]:
     """What the settings lead to now. `witnesses` are row versions of the opportunities written last."""
+    config = world.config
     return {
         "organization": world.source.organization(),
         "munchkin": world.subscription,
         "schema": SCHEMA,
+        "prefixes": [config.opportunity.key.prefix, config.company.key.prefix],
         "witnesses": dict(world.source.newest_versions()),
     }
 
@@ -109,6 +111,11 @@ def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     for name, what in (("organization", "Dataverse organization"), ("munchkin", "Marketo subscription")):
         if stored[name] != found[name]:
             raise WrongPair(f"the state belongs to {what} {stored[name]}, the settings lead to {found[name]}. {REMEDY}")
+    if stored.get("prefixes", found["prefixes"]) != found["prefixes"]:
+        raise WrongPair(
+            f"the prefixes of the keys were {stored['prefixes']} and are {found['prefixes']} now: what Marketo holds "
+            f"under the old keys would stay there beside new records. {REMEDY}"
+        )
     if stored["schema"] > found["schema"]:
         raise WrongPair(f"the state was written by a newer version (schema {stored['schema']}): deploy that one again.")
 

@@ -284,7 +284,10 @@ def _records(
             except UnfitValueError as error:
                 failed[contact] = f"people: {error}"
                 continue
-            record |= {name: value for name, value in values.items() if isinstance(value, str)}
+            # Compared in lower case, written as it is; what sync.toml maps comes first, but for the address.
+            looked_up = {rule.marketo: str(contacts[contact].get(rule.dataverse) or "").strip() for rule in rules}
+            usable = {name for name, value in values.items() if isinstance(value, str)}
+            record = {name: value for name, value in looked_up.items() if name in usable} | record | {EMAIL: mail}
             if company := company_of(contact):
                 record = {name: value for name, value in record.items() if name not in OF_COMPANY}
                 record["externalCompanyId"] = company

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from math import isclose
 from threading import Lock
 from typing import Any
 
@@ -45,6 +45,7 @@ KEYS = {
     MarketoObject.COMPANY: COMPANY_ID,
     MarketoObject.SALES_PERSON: SALES_PERSON_ID,
 }
+LARGEST_SINGLE = 3.4e38
 REHEARSED = "rehearsed"  # the ticket of a row that lies over the storage
 
 
@@ -488,12 +489,22 @@ def _digest(name: str, value: str) -> str:
 
 
 def same(present: Any, value: Any) -> bool:
-    """Whether Marketo holds *value*: it keeps numbers as 32-bit floats, and nothing as nothing, no or empty text."""
-    if present in (None, "", False) and value in (None, "", False):
+    """Whether Marketo holds *value*: it keeps numbers as 32-bit floats, and an empty text as nothing.
+
+    No and 0 are no nothing: a field that gets one of them for the first time is changed, and Marketo logs it.
+    """
+    if present in (None, "") and value in (None, ""):
         return True
-    if isinstance(present, int | float) and isinstance(value, int | float):
-        return isclose(present, value, rel_tol=1e-6)
+    if isinstance(present, float) or isinstance(value, float):
+        return bool(_single(present) == _single(value))
     return bool(present == value)
+
+
+def _single(value: Any) -> Any:
+    """As a 32-bit float, where it is a number that fits into one."""
+    if not isinstance(value, int | float) or abs(value) > LARGEST_SINGLE:
+        return value
+    return struct.unpack("f", struct.pack("f", value))[0]
 
 
 # --- all of it ----------------------------------------------------------------------------------------------

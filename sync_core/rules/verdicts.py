@@ -113,7 +113,8 @@ ERRORS: Mapping[Meaning, type[SyncError]] = {
 REMEDIES: Mapping[str, str] = {
     "600": "the request carried no token; this is a fault of this program",
     "603": "access denied: give the API user's role 'Access API' with Read-Write Opportunity and Company, Read-Only "
-    "Lead (marketo.md §1.6), and let this app's outbound address through Marketo's IP allowlist",
+    "Lead, where owners are sent Read-Write Sales Person (marketo.md §1.6), and let this app's outbound address "
+    "through Marketo's IP allowlist",
     "605": "Marketo does not know this method here; check MARKETO_URL",
     "609": "Marketo could not read the JSON we sent; this is a fault of this program",
     "610": "this address does not exist in the subscription; check MARKETO_URL",

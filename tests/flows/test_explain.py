@@ -218,6 +218,15 @@ def test_of_a_deleted_one_it_tells_what_marketo_holds_and_what_was_posted(stage:
     assert "Last posts:" in told
 
 
+def test_a_case_in_the_base_currency_names_the_column_that_is_read(stage: Stage, org: Org) -> None:
+    switch = 'amount = { when = "statecode", is = { 1 = "actualvalue" }, else = "estimatedvalue", currency = "base" }'
+    configured(stage, next(line for line in CONFIG.splitlines() if line.startswith("amount")), switch)
+
+    told = explain(stage.world, org.deal)["fields"]["amount"]["from"]
+
+    assert told == "estimatedvalue_base (1000.0), in the base currency, since statecode (0)"
+
+
 def test_what_a_rule_looks_at_is_among_what_was_read(stage: Stage, org: Org) -> None:
     configured(stage, "[removals]", '[[filter.rule]]\ncolumn = "statuscode"\nin = [1]\n[removals]')
 

@@ -732,6 +732,19 @@ def test_contacts_of_two_companies_with_one_address_do_not_move_the_person_to_an
     assert linked(stage, org.lead_ann) == moved
 
 
+def test_what_a_person_is_matched_by_is_compared_in_lower_case_and_written_as_it_is() -> None:
+    rules = (
+        '{ marketo = "externalPersonId", dataverse = "jobtitle" }, { marketo = "email", dataverse = "emailaddress1" }'
+    )
+    stage, org = scene(CREATE, f"match = [{rules}]")
+    org.stakeholder(newcomer(org, "Eve@Acme.invalid", jobtitle="ABCdef-99"))
+    stage.sync()
+    assert [(row["email"], row["externalPersonId"]) for row in leads(stage, "eve@acme.invalid")] == [
+        ("eve@acme.invalid", "ABCdef-99")
+    ]
+    assert_still(stage)
+
+
 def test_linking_is_one_call_for_all() -> None:
     stage, org = scene('link_company = "always"')
     for number in range(250):

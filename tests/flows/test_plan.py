@@ -32,6 +32,7 @@ from sync_core.messages import FULL
 from sync_core.model import Lane, LedgerRow, MarketoObject, Role, State, Work
 from sync_core.report import outlook
 from tests.fakes import FakeLedger
+from tests.flows.mapped import a_stage, add_field, remap
 from tests.flows.org import Org, lookup
 from tests.stage import CONFIG, LEASE, Stage
 from tools.emulators.dataverse.errors import DataverseError
@@ -432,6 +433,34 @@ def test_a_company_that_will_be_parked_says_why(stage: Stage, org: Org) -> None:
     assert [entry["parked"] for entry in differences(found, "company")] == [
         "annualRevenue: the value does not fit Marketo's type currency"
     ]
+
+
+@pytest.mark.parametrize(
+    ("type", "source"),
+    [
+        ("boolean", '{ column = "statecode", equals = 9 }'),
+        ("integer", "{ value = 0 }"),
+        ("boolean", "{ value = false }"),
+    ],
+)
+def test_no_and_nought_in_a_new_field_are_differences(type: str, source: str) -> None:
+    stage = a_stage()
+    add_field(stage, "new__c", type)
+    org = Org(stage)
+    org.stakeholder(org.ann)
+    stage.sync()
+    remap(stage, opportunity=[f"new__c = {source}"])
+
+    assert holds(stage)["Marketo will log"][0] == "1 person Opportunity Updated"
+
+
+def test_a_small_change_of_a_large_number_is_a_difference(stage: Stage, org: Org) -> None:
+    org.update("opportunity", org.deal, estimatedvalue=20_000_000.0)
+    org.stakeholder(org.ann)
+    stage.sync()
+    org.update("opportunity", org.deal, estimatedvalue=20_000_010.0)
+
+    assert holds(stage)["Marketo will log"][0] == "1 person Opportunity Updated"
 
 
 def test_the_first_of_each_kind_are_shown(stage: Stage, org: Org) -> None:
