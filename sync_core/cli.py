@@ -25,7 +25,7 @@ from uuid import UUID
 
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, SyncError
-from sync_core.flows.applied import backfill, field_digests, holding
+from sync_core.flows.applied import backfill, holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, failures, of_ids, redrive
@@ -552,7 +552,7 @@ def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
             raise ConfigurationError(f"{field} is a flag of [removals]: take it out there first. Nothing was done.")
         if field not in described or not described[field].updateable:
             raise ConfigurationError(f"{field} can't be written in Marketo, so it can't be emptied. Nothing was done.")
-        if field in field_digests(app.world.config):
+        if field in mapped_fields(app.world.config):
             place = app.world.config.file.place(*place_of(field))
             raise ConfigurationError(f"{field} is still mapped ({place}): take it out first. Nothing was done.")
     held = holding(app.world, fields)

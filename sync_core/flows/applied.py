@@ -12,7 +12,7 @@ from typing import Any
 from sync_core.flows.guard import known_records
 from sync_core.flows.observe import PER_CALL
 from sync_core.flows.world import World
-from sync_core.mapping import SyncConfig
+from sync_core.mapping import Source, SyncConfig
 from sync_core.messages import split
 from sync_core.model import Lane, MarketoField, Work
 from sync_core.rules.words import counted
@@ -25,14 +25,14 @@ CALLS_PER_SECOND = 2.5
 LOOK_EVERY = timedelta(hours=1)
 
 
-def field_digests(config: SyncConfig) -> dict[str, str]:
-    """A short digest of each line of the mapping, by `section.field`."""
+def mapped_fields(config: SyncConfig) -> dict[str, Source]:
+    """What opportunities and companies are filled with, by `section.field`."""
     sections = (("opportunity", config.opportunity.fields), ("company", config.company.fields))
-    return {
-        f"{section}.{name}": hashlib.blake2b(source.model_dump_json().encode(), digest_size=4).hexdigest()
-        for section, fields in sections
-        for name, source in fields.items()
-    }
+    return {f"{section}.{name}": source for section, fields in sections for name, source in fields.items()}
+
+
+def _digest(source: Source) -> str:
+    return hashlib.blake2b(source.model_dump_json().encode(), digest_size=4).hexdigest()
 
 
 def notice(world: World, *, idle: bool) -> bool:
@@ -47,7 +47,7 @@ def notice(world: World, *, idle: bool) -> bool:
     changed = known.get("version") != world.config.version
     returned = _take_returned(world)
     if changed:
-        fields = field_digests(world.config)
+        fields = {name: _digest(source) for name, source in mapped_fields(world.config).items()}
         new = sorted(name for name, digest in fields.items() if known.get("fields", {}).get(name) != digest)
         value = {
             "version": world.config.version,
@@ -73,7 +73,7 @@ def notice(world: World, *, idle: bool) -> bool:
 def _forget_cleared(world: World) -> None:
     """A field that is mapped again is no longer to be emptied, also not when it is taken out once more."""
     if document := world.documents.read(*CLEARED):
-        still = [name for name in document.value["fields"] if name not in field_digests(world.config)]
+        still = [name for name in document.value["fields"] if name not in mapped_fields(world.config)]
         world.documents.write(*CLEARED, {"fields": still}, document.ticket)
 
 
@@ -84,7 +84,7 @@ def leave_alone(world: World, section: str, suspended: Mapping[str, str]) -> Map
     """
     people = world.config.people
     created = people.fields if people.when_missing == "create" else {}
-    posted = field_digests(world.config).keys()
+    posted = mapped_fields(world.config).keys()
     mapped = posted | {f"people.{name}" for name in created}
 
     def noted(value: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -127,7 +127,7 @@ def backfill(world: World, clear: Collection[str] = ()) -> None:
 def cleared(world: World, section: str, described: Mapping[str, MarketoField]) -> list[str]:
     """Fields of *section* that are to be emptied: no longer mapped, and there to be written."""
     document = world.documents.read(*CLEARED)
-    asked = set(document.value["fields"] if document else ()) - field_digests(world.config).keys()
+    asked = set(document.value["fields"] if document else ()) - mapped_fields(world.config).keys()
     names = (name.removeprefix(f"{section}.") for name in sorted(asked) if name.startswith(f"{section}."))
     return [name for name in names if name in described and described[name].updateable]
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sync_core.flows.mapped import example_of
-from sync_core.flows.observe import Observation, Observed, observe, rule_columns
+from sync_core.flows.observe import Observed, observe, rule_columns
 from sync_core.flows.people import people
 from sync_core.flows.reading import Reading
 from sync_core.flows.references import COMPANY_ID, SALES_PERSON_ID
@@ -60,14 +60,17 @@ def _explain(world: World, key: str, matched: Sequence[Lead]) -> dict[str, Any]:
     known = people(world, observation.contacts, seen.contacts, doubted=seen.contacts).known
     roles, left_out = settle(seen.association, known)
     values = dict(seen.mapped.values) if seen.mapped else {}
-    fields = _fields(world, row, seen, observation, external)
+    company = _reference(world.companies, seen.association.account)
+    sales_person = _sales_person(world, seen)
+    linked = _linked(world, company, sales_person)
+    fields = _fields(world, row, seen, linked, external)
     return answer | {
         "found": True,
         "filter": seen.outside,
         "customer rule": seen.association.rule,
         "account": seen.association.account,
-        "company": _reference(world.companies, seen.association.account),
-        "sales person": _sales_person(world, seen),
+        "company": company,
+        "sales person": sales_person,
         "roles": [_role(role, seen.association.stakes, row) for role in roles],
         "left out": [asdict(item) | {"why": str(item.why)} for item in left_out],
         "several people": _several(matched, roles),
@@ -153,12 +156,11 @@ def _sales_person(world: World, seen: Observed) -> dict[str, Any] | None:
 
 
 def _fields(
-    world: World, row: LedgerRow, seen: Observed, observation: Observation, external: str
+    world: World, row: LedgerRow, seen: Observed, linked: Mapping[str, tuple[str | None, str]], external: str
 ) -> dict[str, dict[str, Any]]:
     """Every mapped field: its value, where it comes from, what became of it, and what Marketo holds."""
     reading = Reading(world, "opportunity", MarketoObject.OPPORTUNITY, world.config.opportunity.fields)
     values = dict(seen.mapped.values) if seen.mapped else _each_alone(reading, seen.row)
-    linked = _links(world, seen)
     found = world.target.records(MarketoObject.OPPORTUNITY, [external], sorted({*reading.fields, *linked}))
     present = found.get(external, {})
     wanted = values | {name: value for name, (value, _) in linked.items()}
@@ -199,16 +201,17 @@ def _each_alone(reading: Reading, row: Row) -> dict[str, Any]:
     return found
 
 
-def _links(world: World, seen: Observed) -> dict[str, tuple[str | None, str]]:
+def _linked(
+    world: World, company: Mapping[str, Any] | None, sales_person: Mapping[str, Any] | None
+) -> dict[str, tuple[str | None, str]]:
     """What the opportunity refers to by keys, each with where it comes from: only what Marketo has is named."""
-    kinds = [(COMPANY_ID, world.companies, world.config.company.key, seen.association.account, "account")]
+    kinds = [(COMPANY_ID, world.config.company.key.external, company, "account")]
     if world.config.owner.salesperson:
-        kinds.append((SALES_PERSON_ID, world.sales_persons, Key(column="systemuserid"), seen.owner, "owner"))
-    found: dict[str, tuple[str | None, str]] = {}
-    for name, ledger, id, key, what in kinds:
-        held = key is not None and bool(ledger.rows([key]).get(key, LedgerRow(key)).fields)
-        found[name] = (id.external(key) if key and held else None, f"the {what}" if key else f"no {what}")
-    return found
+        kinds.append((SALES_PERSON_ID, Key(column="systemuserid").external, sales_person, "owner"))
+    return {
+        name: (key(found["id"]) if found and found["in Marketo"] else None, f"{'the' if found else 'no'} {what}")
+        for name, key, found, what in kinds
+    }
 
 
 def origin(source: Source, row: Row) -> str:

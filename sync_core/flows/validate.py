@@ -26,6 +26,8 @@ from sync_core.flows.detect import BUSY_QUEUE, OPPORTUNITY, side_tables
 from sync_core.flows.guard import PAUSE, compare_pair
 from sync_core.flows.observe import check_rules, match_columns, rule_columns
 from sync_core.flows.reading import Reading, check_rule, kind_of, tables_of
+from sync_core.flows.rehearsal import KEYS
+from sync_core.flows.roles import OPPORTUNITY_ID
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Column, Place, Source, place_of
 from sync_core.model import Lane, MarketoField, MarketoObject
@@ -521,15 +523,15 @@ class _Checks:
     def _lengths(self) -> Finding:
         """A cut that the mapping asks for by name is nobody's surprise."""
         long = [(name, source, why) for part in self._parts() for name, source, why in self._too_long(part)]
-        how = [source.too_long if isinstance(source, Column) else None for _, source, _ in long]
-        if rejected := [f"{name} {why}" for (name, _, why), each in zip(long, how, strict=True) if each == "reject"]:
+        columns = [(name, source, why) for name, source, why in long if isinstance(source, Column)]
+        if rejected := [f"{name} {why}" for name, source, why in columns if source.too_long == "reject"]:
             return Finding(
                 Light.AMBER,
                 f"{_listed(rejected, 3)}: opportunities with longer texts will be parked",
                 'shorten the texts in Dynamics, or write too_long = "cut"',
             )
         if unsaid := [f"{name} {why}" for name, source, why in long if "too_long" not in source.model_fields_set]:
-            sayable = "; too_long goes with a single column" if None in how else ""
+            sayable = "; too_long goes with a single column" if len(columns) < len(long) else ""
             return Finding(
                 Light.AMBER,
                 f"{_listed(unsaid, 3)}: longer texts will be cut",
@@ -654,16 +656,11 @@ class _Checks:
 def _impossible(kind: MarketoObject) -> Mapping[str, Any]:
     """A key that nobody has."""
     key = str(uuid4())
-    match kind:
-        case MarketoObject.OPPORTUNITY:
-            return {"externalOpportunityId": key}
-        case MarketoObject.ROLE:
-            return {"externalOpportunityId": key, "leadId": 1, "role": key}
-        case MarketoObject.COMPANY:
-            return {"externalCompanyId": key}
-        case MarketoObject.SALES_PERSON:
-            return {"externalSalesPersonId": key}
-    return {"id": HIGHEST_PERSON + uuid4().int % 100_000_000}
+    if kind is MarketoObject.LEAD:
+        return {"id": HIGHEST_PERSON + uuid4().int % 100_000_000}
+    if kind is MarketoObject.ROLE:
+        return {OPPORTUNITY_ID: key, "leadId": 1, "role": key}
+    return {KEYS[kind]: key}
 
 
 def as_plain(checks: Sequence[Check]) -> Mapping[str, Any]:

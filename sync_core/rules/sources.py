@@ -201,10 +201,8 @@ def value_of(row: Row, source: Source, known: Knowledge, field: Callable[[str], 
 
 def _column(row: Row, source: Column, known: Knowledge) -> Any:
     value = clean(money(row, source.column, source.currency, known))
-    if source.equals is not None:
-        return matches(value, source.equals)
-    if source.among is not None:
-        return any(matches(value, one) for one in source.among)
+    if source.named:
+        return any(matches(value, one) for one in source.named)
     if source.form == "name" and value is not None:
         value = clean(row.get(f"{source.column}@name")) or value
     if source.form == "label" and value is not None:
