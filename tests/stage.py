@@ -119,14 +119,19 @@ class _Tokens:
         return str(issue(self.state, DATAVERSE, DATAVERSE))
 
 
+def changed(changes: Mapping[str, str], text: str = CONFIG) -> str:
+    """The text of sync.toml with each old text replaced, which must be there."""
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
 class Stage:
     """*config* is the text of sync.toml; *changes* replace text in the checked-in one."""
 
     def __init__(self, *, changes: Mapping[str, str] | None = None, page_size: int = 3600, seed: int = 1) -> None:
-        text = CONFIG
-        for old, new in (changes or {}).items():
-            assert old in text, old
-            text = text.replace(old, new)
+        text = changed(changes or {})
         self.dataverse = DataverseState(seed=seed, start=START)
         self.marketo = MarketoState(seed=seed, start=START, frozen=True)
         self.clock = StageClock(self.dataverse, self.marketo)
@@ -238,6 +243,12 @@ class Stage:
     def writes(self) -> int:
         """Marketo calls of kind `write` so far."""
         return sum(call["kind"] == "write" for call in self.marketo.journal.since(0))
+
+    def adopt(self, text: str, *, name: str = "sync.toml") -> Stage:
+        """From now on another sync.toml, as after a deployment: same state."""
+        self.engine = self.variant(config=parse(text, name=name))
+        self.world = self.engine.world
+        return self
 
     def variant(self, **ports: Any) -> Engine:
         """A second engine on the same world, with some ports replaced: another worker, or one that misbehaves."""

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from sync_core import cli
-from sync_core.mapping import parse
 from sync_core.model import State
 from tests.flows.org import Org
-from tests.stage import CONFIG, Stage
+from tests.stage import CONFIG, Stage, changed
 
 ROOT = Path(__file__).parent.parent
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -48,9 +47,7 @@ def in_a_process(*arguments: str, **settings: str) -> subprocess.CompletedProces
 
 def configured(stage: Stage, old: str, new: str, text: str = CONFIG) -> None:
     """The same state under another mapping."""
-    assert old in text
-    stage.engine = stage.variant(config=parse(text.replace(old, new)))
-    stage.world = stage.engine.world
+    stage.adopt(changed({old: new}, text))
 
 
 def printed(capsys: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sync_core.flows.status import status
-from sync_core.mapping import parse
 from tests.stage import CONFIG, Stage
 from tools.emulators.dataverse.administration import columns
 from tools.emulators.marketo.catalogue import Field
@@ -41,8 +40,7 @@ def a_stage(rules: str = "", *, page_size: int = 3600, **lines: Sequence[str]) -
 
 def remap(stage: Stage, rules: str = "", **lines: Sequence[str]) -> None:
     """From now on another sync.toml, the checked-in one with *lines*, as after a deployment: same state."""
-    stage.engine = stage.variant(config=parse(f"{written(lines)}\n{rules}"))
-    stage.world = stage.engine.world
+    stage.adopt(f"{written(lines)}\n{rules}")
 
 
 def add_column(stage: Stage, name: str, type: str, table: str = "opportunity", **more: Any) -> None:

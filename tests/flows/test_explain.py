@@ -10,11 +10,10 @@ import pytest
 
 from sync_core import cli
 from sync_core.flows.explain import explain, named
-from sync_core.mapping import parse
 from sync_core.report import story
 from tests.flows.org import Org
 from tests.flows.test_plan import positions, stored
-from tests.stage import CONFIG, Stage
+from tests.stage import CONFIG, Stage, changed
 
 LONG = "Überaus lange Bezeichnung, " * 20
 
@@ -33,10 +32,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 
 def configured(stage: Stage, old: str, new: str) -> Stage:
-    assert old in CONFIG
-    stage.engine = stage.variant(config=parse(CONFIG.replace(old, new)))
-    stage.world = stage.engine.world
-    return stage
+    return stage.adopt(changed({old: new}))
 
 
 def test_it_writes_nothing_anywhere(stage: Stage, org: Org) -> None:

@@ -34,7 +34,7 @@ from sync_core.report import outlook
 from tests.fakes import FakeLedger
 from tests.flows.mapped import a_stage, add_field, remap
 from tests.flows.org import Org, lookup
-from tests.stage import CONFIG, LEASE, Stage
+from tests.stage import CONFIG, LEASE, Stage, changed
 from tools.emulators.dataverse.errors import DataverseError
 from tools.emulators.marketo.activities import ADDED, NEW_PERSON, REMOVED, UPDATED
 
@@ -328,8 +328,7 @@ def test_removals_are_listed_wholly_and_held_ones_are_counted(stage: Stage, org:
 
 def test_what_will_be_parked_says_why(stage: Stage, org: Org) -> None:
     bad = org.opportunity("Bad", closeprobability=50)
-    stage.engine = stage.variant(config=parse(CONFIG.replace('"closeprobability"', '"name"')))
-    stage.world = stage.engine.world
+    under(stage, {'"closeprobability"': '"name"'})
 
     found = holds(stage)
 
@@ -350,13 +349,7 @@ def test_rows_that_wait_for_a_person_are_counted_and_left(stage: Stage, org: Org
 
 def under(stage: Stage, changes: Mapping[str, str]) -> Stage:
     """The same state under another mapping."""
-    text = CONFIG
-    for old, new in changes.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    stage.engine = stage.variant(config=parse(text))
-    stage.world = stage.engine.world
-    return stage
+    return stage.adopt(changed(changes))
 
 
 def test_people_who_were_missing_a_moment_ago_are_created_at_once_when_that_is_wanted(stage: Stage, org: Org) -> None:
