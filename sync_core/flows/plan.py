@@ -450,9 +450,12 @@ class _Change:
 
 
 def _work(kind: MarketoObject, ids: Sequence[str], why: str) -> Work:
-    of = {kind: tuple(ids)}
-    opportunities, accounts, users = (of.get(each, ()) for each in OBJECTS)
-    return Work(opportunities, accounts, users=users, why=why)
+    match kind:
+        case MarketoObject.COMPANY:
+            return Work(accounts=tuple(ids), why=why)
+        case MarketoObject.SALES_PERSON:
+            return Work(users=tuple(ids), why=why)
+    return Work(tuple(ids), why=why)
 
 
 def _standing(kind: MarketoObject, row: LedgerRow) -> tuple[str, str] | None:
