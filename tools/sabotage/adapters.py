@@ -159,7 +159,7 @@ CHANGES = (
         "an index asked one id at a time",
         "4",
         DATAVERSE,
-        "CHUNK = 200",
+        "CHUNK = 400",
         "CHUNK = 1",
         OF_DATAVERSE + "test_rows_are_asked_for_in_chunks_side_by_side",
     ),
