@@ -40,7 +40,7 @@ GOAL = 1.15
 # --- both runs --------------------------------------------------------------------------------------------------
 
 
-def _sync(engine: Engine) -> Counter[str]:
+def sync(engine: Engine) -> Counter[str]:
     """Ticks until everything is read, then deliveries until both queues are empty."""
     total: Counter[str] = Counter()
     while not engine.detect().complete:
@@ -63,12 +63,12 @@ def measure(rows: dict[str, Any], profile: Path | None = None) -> dict[str, Any]
         with metered_engine(found, traffic, spending, one_thread=profile is not None) as engine:
             meters = Meters(found, traffic, spending)
             with _profiled(profile):
-                first = meters.run(lambda: _sync(engine))
+                first = meters.run(lambda: sync(engine))
             found.dataverse.post("expire-delta-links")
-            again = meters.run(lambda: _sync(engine))
-        fewest = _fewest(found)  # last: what it reads would count as memory of the second run
-    ratio = round(first["marketo"]["calls"] / sum(fewest.values()), 3)
-    return {"rows": rows, "fewest": fewest, "ratio": ratio, "first load": first, "re-run": again}
+            again = meters.run(lambda: sync(engine))
+        bound = fewest(found)  # last: what it reads would count as memory of the second run
+    ratio = round(first["marketo"]["calls"] / sum(bound.values()), 3)
+    return {"rows": rows, "fewest": bound, "ratio": ratio, "first load": first, "re-run": again}
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def _profiled(file: Path | None) -> Iterator[None]:
         profiler.dump_stats(file)
 
 
-def _fewest(found: Services) -> dict[str, int]:
+def fewest(found: Services) -> dict[str, int]:
     """Calls that can't be saved, by endpoint (design.md §7)."""
     roles = found.marketo.get("rows/roles")
     numbers = {

@@ -170,3 +170,14 @@ def test_the_recorded_plans_need_the_same_memory_and_foretell_the_recorded_load(
     assert abs(large["rss_mb"]["peak"] / small["rss_mb"]["peak"] - 1) <= 0.1
     assert small["flow"]["calls to write"] + small["flow"]["calls to read"] == first["marketo"]["calls"]
     assert small["flow"]["roles added"] == first["flow"]["roles posted"]
+
+
+def test_a_tick_costs_the_fewest_calls_and_an_idle_one_none(tmp_path: Path) -> None:
+    printed, found = run("bench.tick", "--opportunities", "1200", folder=tmp_path)
+    busy, idle = found["busy"], found["idle"]["later"]
+
+    assert found["changes"]["moved"] == 10
+    assert busy["marketo"]["calls"] == sum(busy["fewest"].values()) > 0
+    assert busy["dataverse"]["requests"] <= 20
+    assert (idle["marketo"]["calls"], idle["dataverse"]["requests"]) == (0, 5)
+    assert f"| together | {sum(busy['fewest'].values())} | {busy['marketo']['calls']} | |" in printed
