@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
+from bench.changes import change
 from bench.layouts import LAYOUTS
 from bench.meters import PURPOSES, RESULTS, marketo_calls
 from bench.plan import LIMITER, _check_nothing_written
+from tools.emulators.admin import Admin
+from tools.emulators.dataverse.state import DataverseState
+from tools.emulators.dataverse.web import DataverseApp
+from tools.emulators.serving import certificate_authority, serving
 
 REPOSITORY = Path(__file__).parent.parent
 ROWS = 200
@@ -181,3 +186,46 @@ def test_a_tick_costs_the_fewest_calls_and_an_idle_one_none(tmp_path: Path) -> N
     assert busy["dataverse"]["requests"] <= 20
     assert (idle["marketo"]["calls"], idle["dataverse"]["requests"]) == (0, 5)
     assert f"| together | {sum(busy['fewest'].values())} | {busy['marketo']['calls']} | |" in printed
+
+
+# --- a day's changes ----------------------------------------------------------------------------------------------
+
+
+def changed_day(folder: Path, seed: int) -> tuple[dict[str, int], dict[str, dict[str, Any]]]:
+    """What `change` says it did, and the rows that it left behind, by table and id."""
+    with serving(DataverseApp(DataverseState(seed=1)), folder=folder) as url:
+        door = Admin(url, certificate_authority(folder))
+        door.post("generate", {"seed": 1, "opportunities": ROWS})
+        before = tables_of(door)
+        summary = change(door, opportunities=30, stakeholders=8, contacts=3, seed=seed)
+        after = tables_of(door)
+        door.close()
+    return summary, {
+        name: {key: row for key, row in rows.items() if row != before[name].get(key)}
+        | dict.fromkeys(before[name].keys() - rows.keys())
+        for name, rows in after.items()
+    }
+
+
+def tables_of(door: Admin) -> dict[str, dict[str, Any]]:
+    names = ("opportunity", "connection", "contact", "account")
+    return {name: {row[f"{name}id"]: row for row in door.get(f"rows/{name}")} for name in names}
+
+
+def test_a_days_changes_are_as_many_as_were_asked_for(tmp_path: Path) -> None:
+    summary, changed = changed_day(tmp_path, seed=1)
+
+    assert summary == {
+        "renamed": 10, "amounts": 10, "won": 10, "connected": 4, "ended": 2, "disconnected": 2, "moved": 3,
+    }  # fmt: skip
+    assert {name: len(rows) for name, rows in changed.items()} == {
+        "opportunity": 30, "connection": 2 * 8, "contact": 3, "account": 0,
+    }  # fmt: skip
+    assert sum(row is None for row in changed["connection"].values()) == 2 * 2
+
+
+def test_the_same_seed_makes_the_same_day_and_another_makes_another(tmp_path: Path) -> None:
+    one, same, other = (changed_day(tmp_path, seed)[1] for seed in (1, 1, 2))
+
+    assert one["opportunity"].keys() == same["opportunity"].keys() != other["opportunity"].keys()
+    assert one["contact"].keys() == same["contact"].keys()

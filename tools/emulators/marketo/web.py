@@ -194,15 +194,20 @@ def known(request: Request) -> tuple[str, str] | None:
 
 
 def effective_method(request: Request) -> str:
-    """`POST …?_method=GET` is a query (marketo.md §5)."""
-    if request.method == "POST" and request.args.get("_method") == "GET":
-        return "GET"
-    return request.method
+    return "GET" if posted_query(request) else request.method
+
+
+def posted_query(request: Request) -> bool:
+    """`POST …?_method=GET`, or a form that says so itself, as marketorestpython sends it (marketo.md §5)."""
+    if request.method != "POST":
+        return False
+    inside = form(request.get_data()) if request.mimetype == FORM else {}
+    return "GET" in (request.args.get("_method"), inside.get("_method"))
 
 
 def parameters(request: Request, body: bytes) -> Mapping[str, Any]:
     """From the query string, or from the body of a `_method=GET`: a form, or JSON with `input`."""
-    if request.method != "POST" or request.args.get("_method") != "GET":
+    if not posted_query(request):
         return request.args.to_dict()
     if request.mimetype == FORM:
         return {**request.args.to_dict(), **form(body)}
