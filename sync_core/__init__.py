@@ -12,6 +12,7 @@ The modules in the order the data meets them:
     flows.detect  delta links → ids on the queue
     messages      the queue message: which ids, never what changed
     flows.reconcile   ids → ledger, observe, decide, apply, record
+    flows.turns       which deliveries of the slow lane go on: few at once, over all instances
     flows.cases       one record on its way through a delivery
     flows.observe     what is true in Dynamics now, and what the rules make of it
     flows.reading     rows of one table with everything that the mapped fields need

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import ConfigurationError, NotOurs, Paused, RetryLater, SyncError
+from sync_core.errors import ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
 from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect
 from sync_core.flows.guard import check_not_paused, check_pair, spend_recheck_calls
 from sync_core.flows.reconcile import reconcile
+from sync_core.flows.turns import turn
 from sync_core.flows.world import World
 from sync_core.messages import decode
 from sync_core.model import Lane, Work
@@ -63,7 +65,13 @@ class Engine:
             log.warning("delivery.not_ours reason=%s", error)
             self.world.queue.set_aside(body, str(error))
             return None
-        return self.handle(work, force=work.force or dequeue_count > 1, lease_ends=lease_ends)
+        force = work.force or dequeue_count > 1
+        try:
+            with turn(self.world, until=lease_ends) if lane is Lane.SLOW else nullcontext():
+                return self.handle(work, force=force, lease_ends=lease_ends)
+        except NoTurn as later:
+            self.world.queue.put(replace(work, force=force), after=timedelta(seconds=later.delay))
+            return Outcome(Counter({"put back": work.size}))
 
     def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         """The same for work that came from no queue: `sync --only`."""

@@ -16,6 +16,7 @@ RECONCILE = "sync_core/flows/reconcile.py"
 REFERENCES = "sync_core/flows/references.py"
 ROLES = "sync_core/flows/roles.py"
 STATUS = "sync_core/flows/status.py"
+TURNS = "sync_core/flows/turns.py"
 WORLD = "sync_core/flows/world.py"
 
 BAD_INPUT = "tests/flows/test_bad_input.py::"
@@ -25,6 +26,7 @@ NOT_IN_STEP = "tests/flows/test_not_in_step.py::"
 ONCE_WRONG = "tests/flows/test_once_wrong.py::"
 SABOTAGED = "tests/flows/test_sabotaged.py::"
 SALES_PERSONS = "tests/flows/test_sales_persons.py::"
+TURNS_TAKEN = "tests/flows/test_turns.py::"
 UNTRACKED = "tests/flows/test_untracked.py::"
 
 CHANGES = (
@@ -1027,5 +1029,29 @@ CHANGES = (
         "if every or role.text.casefold() in self.known_texts}",
         "if every or role.text}",
         CHANGES_SEEN + "test_an_opportunity_that_marketo_has_already_is_adopted_with_its_roles",
+    ),
+    Change(
+        "every machine at work on the backlog",
+        "7",
+        TURNS,
+        "if len(taken) >= AT_ONCE:",
+        "if len(taken) < 0:",
+        TURNS_TAKEN + "test_one_too_many_goes_back_as_it_came_and_does_nothing",
+    ),
+    Change(
+        "a turn of the backlog kept for ever by the dead",
+        "7",
+        TURNS,
+        "for name, end in value.items() if end > now}",
+        "for name, end in value.items()}",
+        TURNS_TAKEN + "test_the_turn_of_the_dead_lapses_when_their_message_comes_back",
+    ),
+    Change(
+        "a delivery that had no turn forgets that it is forced",
+        "2.4",
+        ENGINE,
+        "self.world.queue.put(replace(work, force=force), after=timedelta(seconds=later.delay))",
+        "self.world.queue.put(work, after=timedelta(seconds=later.delay))",
+        TURNS_TAKEN + "test_one_too_many_goes_back_as_it_came_and_does_nothing",
     ),
 )
