@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -158,6 +158,26 @@ class FakeLookup:
     def delete(self, ids: Collection[str]) -> None:
         for id in ids:
             self._texts.pop(id, None)
+
+
+class FakeConnections:
+    """Port `ConnectionMap`."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, set[str]] = {}
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
+        return {id: set(self.content[id]) for id in ids if id in self.content}
+
+    def write(self, pairs: Sequence[tuple[str, str]]) -> None:
+        for connection, opportunity in pairs:
+            self.content.setdefault(connection, set()).add(opportunity)
+
+    def delete(self, ids: Collection[str]) -> None:
+        for id in ids:
+            self.content.pop(id, None)
+
+    def tidy(self, *, until: float) -> None: ...
 
 
 class FakeHistory:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, ClassVar
 
 from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, Unavailable
@@ -119,9 +120,15 @@ class _Detection:
             self._finish_full_read(feeds[OPPORTUNITY])
             self._compare_if_asked(feeds[OPPORTUNITY])
         self._save()
+        self._tidy()
         self._forget_history()
         self.tick.complete = self.tick.complete and all(feed.following for feed in feeds.values())
         return self.tick
+
+    def _tidy(self) -> None:
+        """Deliveries add to the map of connections: after a tick that saw or queued something, or found messages."""
+        if self.tick.counts.total() or any(self.lengths[lane] for lane in Lane):
+            self.world.connections.tidy(until=self.stop_at)
 
     def _forget_history(self) -> None:
         """Once a day, what is older than `HISTORY_FOR`."""
@@ -268,11 +275,11 @@ class _Detection:
         self.doomed += page.deleted
 
     def _connections(self, page: ChangePage) -> None:
-        """The opportunity on either side now, and the one on record: only that one knows a deleted connection."""
+        """The opportunity on either side now, and those on record: only they know a deleted connection."""
         for row in page.rows:
             self._add(row[f"_record{side}id_value"] for side in (1, 2) if _type(row, side) == OPPORTUNITY_TYPE)
         known = self.world.connections.read({row["connectionid"] for row in page.rows} | set(page.deleted))
-        self._add(entry["o"] for entry in known.values())
+        self._add(chain.from_iterable(known.values()))
         matched = [key for key in page.deleted if key in known]
         self.forget += matched
         self._keep_unmatched(set(page.deleted) - set(matched))
@@ -323,10 +330,11 @@ class _Detection:
             self.world.documents.write("unmatched", f"{now} {number:04}", {"ids": batch}, None)
 
     def _retry_unmatched(self) -> None:
-        for name, value in self.world.documents.list("unmatched", limit=1000):
-            known = self.world.connections.read(value["ids"])
-            self._add(entry["o"] for entry in known.values())
-            self.forget += known
+        documents = self.world.documents.list("unmatched", limit=1000)
+        known = self.world.connections.read({key for _, value in documents for key in value["ids"]})
+        self._add(chain.from_iterable(known.values()))
+        self.forget += known
+        for name, _ in documents:
             if datetime.fromisoformat(name.split()[0]) + UNMATCHED_FOR < self.world.clock.now():
                 self._flush()
                 self.world.documents.delete("unmatched", name)

@@ -12,6 +12,7 @@ TABLES = "sync_core/adapters/tables.py"
 TRANSPORT = "sync_core/adapters/transport.py"
 WORK_QUEUE = "sync_core/adapters/work_queue.py"
 
+OF_CONNECTIONS = "tests/adapters/test_connections.py::"
 OF_DATAVERSE = "tests/adapters/test_dataverse.py::"
 OF_LIMITER = "tests/adapters/test_limiter.py::"
 OF_MARKETO = "tests/adapters/test_marketo.py::"
@@ -316,6 +317,70 @@ CHANGES = (
         'if plain.pop("v") > SCHEMA:',
         'if not plain.pop("v"):',
         OF_TABLES + "test_refuses_a_ledger_of_a_newer_version",
+    ),
+    # --- the map of connections (§4, §5) ------------------------------------------------------------------------
+    Change(
+        "segments of the connection map deleted before their pairs are in the leaves",
+        "4 5",
+        TABLES,
+        """            if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):
+                for segment in segments:
+                    self._table.drop("new", segment["RowKey"])
+""",
+        """            for segment in segments:
+                self._table.drop("new", segment["RowKey"])
+            if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):
+                pass
+""",
+        OF_CONNECTIONS + "test_no_pair_is_lost_wherever_a_fold_is_overtaken_or_dies",
+    ),
+    Change(
+        "segments of the connection map deleted though time ran out",
+        "4 5",
+        TABLES,
+        "            if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):\n",
+        "            if [*self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))]:\n",
+        OF_CONNECTIONS + "test_a_fold_without_time_loses_nothing_and_the_next_one_ends_it",
+    ),
+    Change(
+        "leaves of the connection map read before the segments",
+        "4 5",
+        TABLES,
+        """        for held in self._fan_out(self._in_leaves, parts):
+            found |= held
+        _add(found, later)
+""",
+        """        for held in self._fan_out(self._in_leaves, parts):
+            found |= held
+        pages = self._table.pages("PartitionKey eq 'new'")
+        later = [pair for page in pages for entity in page for pair in _pairs(entity) if pair[0] in wanted]
+        _add(found, later)
+""",
+        OF_CONNECTIONS + "test_whoever_reads_finds_what_a_fold_moves_meanwhile",
+    ),
+    Change(
+        "a leaf of the connection map written over another fold's",
+        "4 5",
+        TABLES,
+        "_put(entities[-1], ticket)]",
+        '("upsert", entities[-1], {"mode": UpdateMode.REPLACE})]',
+        OF_CONNECTIONS + "test_no_pair_is_lost_wherever_a_fold_is_overtaken_or_dies",
+    ),
+    Change(
+        "a connection that was moved known with its last opportunity only",
+        "4 5",
+        TABLES,
+        "            known.add(opportunity)\n",
+        "            known.clear()\n            known.add(opportunity)\n",
+        OF_CONNECTIONS + "TestTableConnections::test_reads_all_that_was_written",
+    ),
+    Change(
+        "connections that are gone kept for ever",
+        "4 5",
+        TABLES,
+        "            changed |= held.pop(connection, None) is not None\n",
+        "            pass\n",
+        OF_CONNECTIONS + "test_the_map_does_not_grow_by_what_comes_and_goes",
     ),
     Change(
         "messages that expire",

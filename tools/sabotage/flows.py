@@ -911,7 +911,7 @@ CHANGES = (
         "4 E",
         DETECT,
         "self._add(self.world.source.opportunities_of_contacts(changed) if changed else ())",
-        'self._add(entry["o"] for entry in self.world.connections.read(changed).values())',
+        "self._add(chain.from_iterable(self.world.connections.read(changed).values()))",
         CHANGES_SEEN + "test_a_contact_that_changes_its_account_moves_the_deals_it_is_customer_of",
     ),
     Change(
@@ -934,10 +934,18 @@ CHANGES = (
         "the opportunity that a connection has left not looked at",
         "4 E",
         DETECT,
-        """        self._add(entry["o"] for entry in known.values())
+        """        self._add(chain.from_iterable(known.values()))
         matched =""",
         """        matched =""",
         CHANGES_SEEN + "test_a_connection_that_was_moved_to_another_deal_leaves_no_role_behind",
+    ),
+    Change(
+        "the connection map never tidied up",
+        "4 5",
+        DETECT,
+        "            self.world.connections.tidy(until=self.stop_at)\n",
+        "            pass\n",
+        CHANGES_SEEN + "test_a_tick_tidies_the_map_of_connections_up_unless_it_is_idle",
     ),
     Change(
         "a company that changed before it was on record not looked at again",
