@@ -37,6 +37,7 @@ The modules in the order the data meets them:
     flows.failures    what is not in step: list, show, queue again
     flows.status      where everything stands; approve, repoint, pause, resume
     flows.validate    is everything as the sync needs it: every check, with its remedy
+    rules.pace        how fast a lane goes, and when it will be empty (pure)
     rules.schedule    when the timer is due (pure)
     ports         what the flows need from the world
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,

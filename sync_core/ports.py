@@ -56,8 +56,8 @@ class Clock(Protocol):
 class Limiter(Protocol):
     """Marketo's limits, shared by all our instances (design.md §7)."""
 
-    def call(self, *, hold: float) -> AbstractContextManager[None]:
-        """Enter to spend one call; leave to give the concurrency slot back.
+    def call(self, *, hold: float, slow: bool = False) -> AbstractContextManager[None]:
+        """Enter to spend one call; leave to give the concurrency slot back. A *slow* one lets the others go first.
 
         *hold* (seconds) is how long the slot stays taken when the holder dies or gets no answer: leaving with
         `Unavailable(unanswered=True)` keeps it until then. Waits up to 30 s, then raises `Throttled`;
@@ -164,6 +164,9 @@ class Dataverse(Protocol):
 
 class Marketo(Protocol):
     """One method call is one or more REST calls, each through the `Limiter`."""
+
+    def yielding(self) -> Marketo:
+        """The same, with calls that let everybody else's go first."""
 
     def sign_in(self) -> None:
         """Get a token. Raises ConfigurationError, saying what to correct."""

@@ -46,17 +46,18 @@ class FakeLimiter:
     def __init__(self, clock: FakeClock, *, daily_calls: int = 25_000) -> None:
         self.clock = clock
         self.daily_calls = daily_calls
-        self.used = 0
+        self.used = self.slow = 0
         self.stops = True
         self.kept: list[datetime] = []
         self.pauses: list[tuple[datetime, str, str]] = []
 
     @contextmanager
-    def call(self, *, hold: float) -> Iterator[None]:
+    def call(self, *, hold: float, slow: bool = False) -> Iterator[None]:
         self._wait()
         if self.used >= self.daily_calls:
             raise QuotaExhausted("the daily share is used up")
         self.used += 1
+        self.slow += slow
         try:
             yield
         except Unavailable as error:

@@ -337,6 +337,10 @@ class Foretold:
     created: int = 0
     lock: Lock = field(default_factory=Lock)
 
+    def yielding(self) -> Foretold:
+        """A person waits for a plan: its calls are nobody's backlog."""
+        return self
+
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         return self.base.describe(kind)
 

@@ -262,6 +262,9 @@ def _tracked(table: str, key: str) -> dict[str, Any]:
 
 
 class _Marketo(_Port):
+    def yielding(self) -> _Marketo:
+        return self
+
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         return {name: MarketoField(name, "string", 255, updateable=True) for name in ("name", "company")}
 

@@ -83,11 +83,11 @@ CHANGES = (
         "the end of the lease looked at before waiting for the limiter",
         "2.4 D",
         MARKETO,
-        """            with self._limiter.call(hold=request.timeout + HOLD):
+        """            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
                 self._check_time(request)
 """,
         """            self._check_time(request)
-            with self._limiter.call(hold=request.timeout + HOLD):
+            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
 """,
         OF_MARKETO + "test_a_write_that_waited_too_long_is_not_sent",
     ),
@@ -419,8 +419,8 @@ CHANGES = (
         "more calls at once than our share",
         "7",
         LIMITER,
-        "if len(share.slots) >= (1 if share.pause else self._concurrency):",
-        "if len(share.slots) > (1 if share.pause else self._concurrency):",
+        "if len(share.slots) + wishes >= (1 if",
+        "if len(share.slots) + wishes > (1 if",
         OF_LIMITER + "test_slots_are_shared_and_given_back",
     ),
     Change(
@@ -451,7 +451,7 @@ CHANGES = (
         "the day's calls without end",
         "7 6",
         LIMITER,
-        "        if share.used >= self._daily:\n",
+        "        if share.used >= daily:\n",
         "        if share.used < 0:\n",
         OF_LIMITER + "test_the_days_share_ends_until_the_reset",
     ),
@@ -462,6 +462,46 @@ CHANGES = (
         "RESET = timedelta(hours=6, minutes=5)",
         "RESET = timedelta(hours=5, minutes=5)",
         OF_LIMITER + "test_the_quota_is_new_at_five_past_six",
+    ),
+    Change(
+        "a slot that fresh work waits for taken by the slow lane",
+        "7",
+        LIMITER,
+        "len(share.slots) + wishes >=",
+        "len(share.slots) >=",
+        OF_LIMITER + "test_a_slot_given_back_while_fresh_work_waits_is_not_for_the_slow_lane",
+    ),
+    Change(
+        "a call of the window that fresh work waits for taken by the slow lane",
+        "7",
+        LIMITER,
+        "        if len(share.calls) + wishes >= self._calls:\n            return max(sorted(share.calls)[wishes -",
+        "        if len(share.calls) >= self._calls:\n            return max(sorted(share.calls)[-",
+        OF_LIMITER + "test_a_call_of_the_window_goes_to_fresh_work_that_waits_for_it",
+    ),
+    Change(
+        "the slow lane held back by fresh work that was served",
+        "7",
+        LIMITER,
+        "            wishes={other: end for other, end in share.wishes.items() if other != slot},\n",
+        "",
+        OF_LIMITER + "test_fresh_work_that_was_served_holds_nobody_back",
+    ),
+    Change(
+        "the whole day's calls for the slow lane",
+        "7",
+        LIMITER,
+        "KEPT = 10",
+        "KEPT = 0",
+        OF_LIMITER + "test_the_slow_lane_leaves_a_tenth_of_the_day_to_fresh_work",
+    ),
+    Change(
+        "a backlog that asks Marketo as fresh work does",
+        "7",
+        MARKETO,
+        "        other._slow = True\n",
+        "",
+        OF_MARKETO + "test_the_slow_lanes_calls_let_the_others_go_first",
     ),
     Change(
         "the limits of one instance only",
