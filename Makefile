@@ -49,10 +49,13 @@ interleave: setup ## every interleaving up to the full bound; takes long
 sabotage: setup ## break the code on purpose; each change must turn a test red
 	@$(PYTHON) -m tools.sabotage $(ARGS)
 
-bench: setup ## measure: calls, storage operations, CPU
+bench: setup ## measure: calls, storage operations, CPU; then draw the pictures
 	@$(PYTHON) -m bench.layouts
 	@$(PYTHON) -m bench.first_load
 	@$(PYTHON) -m bench.plan
+	@$(PYTHON) -m bench.compare
+	@$(PYTHON) -m bench.start
+	@$(PYTHON) -m bench.pictures
 
 clean: ## remove everything that was installed or cached
 	rm -rf $(VENV) .azurite .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

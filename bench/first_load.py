@@ -40,7 +40,7 @@ GOAL = 1.15
 # --- both runs --------------------------------------------------------------------------------------------------
 
 
-def _sync(engine: Engine) -> Counter[str]:
+def sync(engine: Engine) -> Counter[str]:
     """Ticks until everything is read, then deliveries until both queues are empty."""
     total: Counter[str] = Counter()
     while not engine.detect().complete:
@@ -63,9 +63,9 @@ def measure(rows: dict[str, Any], profile: Path | None = None) -> dict[str, Any]
         with metered_engine(found, traffic, spending, one_thread=profile is not None) as engine:
             meters = Meters(found, traffic, spending)
             with _profiled(profile):
-                first = meters.run(lambda: _sync(engine))
+                first = meters.run(lambda: sync(engine))
             found.dataverse.post("expire-delta-links")
-            again = meters.run(lambda: _sync(engine))
+            again = meters.run(lambda: sync(engine))
         fewest = _fewest(found)  # last: what it reads would count as memory of the second run
     ratio = round(first["marketo"]["calls"] / sum(fewest.values()), 3)
     return {"rows": rows, "fewest": fewest, "ratio": ratio, "first load": first, "re-run": again}

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from bench.changes import change
+from bench.compare import FIRST, OURS, SCRIPT, TICK, pace
 from bench.layouts import LAYOUTS
 from bench.meters import PURPOSES, RESULTS, marketo_calls
 from bench.plan import LIMITER, _check_nothing_written
+from bench.start import COMPILED, MODULES, PLAIN
 from tools.emulators.admin import Admin
 from tools.emulators.dataverse.state import DataverseState
 from tools.emulators.dataverse.web import DataverseApp
@@ -218,3 +220,56 @@ def test_the_same_seed_makes_the_same_day_and_another_makes_another(tmp_path: Pa
 
     assert one["opportunity"].keys() == same["opportunity"].keys() != other["opportunity"].keys()
     assert one["contact"].keys() == same["contact"].keys()
+
+
+# --- us and a script ----------------------------------------------------------------------------------------------
+
+
+def test_both_sides_did_the_same_work_and_only_ours_noticed_who_left(tmp_path: Path) -> None:
+    few = ("--opportunities", str(ROWS), "--changed", "30", "--stakeholders", "8", "--moved", "3")
+    printed, found = run("bench.compare", *few, folder=tmp_path)
+    first, tick = found[FIRST], found[TICK]
+
+    assert [first[side]["wrong"]["differences"] for side in (OURS, SCRIPT)] == [0, 0]
+    assert first[OURS]["records"] == first[SCRIPT]["records"]
+    assert first[OURS]["by_kind"] == first["fewest"]
+    assert tick[OURS]["by_kind"] == tick["fewest"]
+    assert tick[OURS]["wrong"] == {"roles": 0, "differences": 0}
+    assert 0 < tick[SCRIPT]["wrong"]["roles"] == tick[SCRIPT]["wrong"]["differences"] <= 4
+    assert "Stakeholder removals noticed: ours yes, script no." in printed
+
+
+def test_marketos_pace_counts_the_share_what_is_at_once_and_what_waits_for_another() -> None:
+    assert pace(SCRIPT, {"roles": 1_000}) == 1_000
+    assert pace(OURS, {"roles": 1_000}) == 400
+    assert pace(OURS, {"opportunities": 2, "roles": 1, "roles removed": 1}) == 3
+
+
+def test_the_recorded_tick_took_exactly_the_fewest_possible_calls() -> None:
+    recorded = recorded_in("compare.json")
+
+    assert recorded["rows"]["opportunities"] == 10_000
+    assert recorded[TICK][OURS]["by_kind"] == recorded[TICK]["fewest"]
+    assert [recorded[part][OURS]["wrong"]["differences"] for part in (FIRST, TICK)] == [0, 0]
+
+
+# --- the start of a process ---------------------------------------------------------------------------------------
+
+
+def test_the_start_is_measured_with_and_without_compiled_modules(tmp_path: Path) -> None:
+    printed, found = run("bench.start", "--runs", "1", folder=tmp_path)
+
+    for module in MODULES:
+        assert all(0 < found[module][name]["median_s"] <= found[module][name]["max_s"] for name in (COMPILED, PLAIN))
+        assert module in printed
+    app, wiring = (found[module]["packages_ms"] for module in MODULES)
+    assert "azure.functions" in app
+    assert "sync_core" in wiring
+    assert "sync_core" not in app  # the host lists functions without any of it
+
+
+def test_the_recorded_start_keeps_the_goal() -> None:
+    recorded = recorded_in("start.json")
+
+    assert recorded["runs"] == 10
+    assert recorded[MODULES[0]][COMPILED]["max_s"] <= recorded["goal_s"]
