@@ -58,9 +58,8 @@ def measure(runs: int) -> Figures:
         }
     for index, module in enumerate(MODULES):
         found[module] = {name: _summary([run[index] for run in each]) for name, each in timed.items()}
-    packages = [_own_time(*MODULES[: index + 1]) for index in range(len(MODULES))]
-    for module, below, own in zip(MODULES, [Counter[str](), *packages], packages, strict=False):
-        found[module]["packages_ms"] = {name: round(us / 1000, 1) for name, us in (own - below).most_common(TOP)}
+    for module, own in zip(MODULES, _own_time(), strict=True):
+        found[module]["packages_ms"] = {name: round(us / 1000, 1) for name, us in own.most_common(TOP)}
     return found
 
 
@@ -69,20 +68,21 @@ def _seconds(environment: dict[str, str]) -> list[float]:
     return [float(line) for line in _python(["-c", TIMED.format(modules=MODULES)], environment).stdout.split()]
 
 
-def _own_time(*modules: str) -> Counter[str]:
-    """Microseconds by package that importing *modules* adds to starting an interpreter."""
-    told = _python(["-X", "importtime", "-c", f"import {', '.join(modules)}"], {}).stderr
-    _, _, added = told.rpartition("| site\n")
+def _own_time() -> Iterator[Counter[str]]:
+    """Microseconds by package that importing each of `MODULES` adds to what is there before; in one interpreter."""
+    _, _, told = _python(["-X", "importtime", "-c", f"import {', '.join(MODULES)}"], {}).stderr.rpartition("| site\n")
     own: Counter[str] = Counter()
-    for microseconds, name in LINE.findall(added):
+    for microseconds, name in LINE.findall(told):  # a module's line comes after those that it imports
         own[_package(name)] += int(microseconds)
-    return own
+        if name in MODULES:
+            yield own
+            own = Counter()
 
 
 def _package(module: str) -> str:
     """The distribution, as well as the name tells; all of Python's own modules are one."""
     top, _, rest = module.partition(".")
-    if top.lstrip("_") in sys.stdlib_module_names or top in sys.stdlib_module_names:
+    if top in sys.stdlib_module_names:
         return "Python's own"
     return f"azure.{rest.split('.')[0]}" if top == "azure" and rest else top
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.changes import change
 from bench.compare import FIRST, OURS, SCRIPT, TICK, pace
 from bench.layouts import LAYOUTS
 from bench.meters import PURPOSES, RESULTS, marketo_calls
+from bench.pictures import DOCS, PICTURES, Missing, drawn
 from bench.plan import LIMITER, _check_nothing_written
 from bench.start import COMPILED, MODULES, PLAIN
 from tools.emulators.admin import Admin
@@ -273,3 +275,56 @@ def test_the_recorded_start_keeps_the_goal() -> None:
 
     assert recorded["runs"] == 10
     assert recorded[MODULES[0]][COMPILED]["max_s"] <= recorded["goal_s"]
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_the_pictures_follow_from_what_was_recorded() -> None:
+    made = dict(drawn(RESULTS))
+
+    assert made.keys() == {name for name in PICTURES if (DOCS / name).exists()}
+    assert [name for name, text in made.items() if text != (DOCS / name).read_text(encoding="utf-8")] == []
+
+
+def test_the_same_results_are_drawn_as_the_same_bytes() -> None:
+    assert dict(drawn(RESULTS)) == dict(drawn(RESULTS))
+
+
+def test_a_picture_is_small_tells_what_it_shows_and_follows_the_readers_colours() -> None:
+    for name, text in drawn(RESULTS):
+        assert len(text.encode()) < 60_000, name
+        assert PICTURES[name].title in text
+        assert "<desc>" in text
+        assert "prefers-color-scheme: dark" in text
+        assert set(re.findall(r"(?:fill|stroke): (#\w+)", text)) == set(), name
+        assert "this sync" in text or name != "script.svg"  # text stays text
+
+
+def test_a_missing_result_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "first_load.json").write_text((RESULTS / "first_load.json").read_text(encoding="utf-8"))
+
+    with pytest.raises(Missing, match=r"compare\.json is missing.*`python -m bench\.compare` makes it"):
+        dict(drawn(tmp_path))
+
+
+def test_a_result_of_another_shape_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "first_load.json").write_text("{}", encoding="utf-8")
+
+    with pytest.raises(Missing, match=r"has no first load/.*`python -m bench\.first_load` makes it anew"):
+        dict(drawn(tmp_path))
+
+
+def test_what_takes_hours_is_drawn_once_it_is_there(tmp_path: Path) -> None:
+    for name in ("first_load", "plan", "compare"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(recorded_in(f"{name}.json")), encoding="utf-8")
+    load = recorded_in("first_load.json")
+    assert dict(drawn(tmp_path)).keys() == {"calls.svg", "script.svg"}
+
+    (tmp_path / "million.json").write_text(json.dumps(load), encoding="utf-8")
+    load["first load"] |= {"wall_s": 60.0, "hosts": [{"storage": {"entities": {"OpportunityLedger row": 10_000}}}]}
+    (tmp_path / "pace.json").write_text(json.dumps(load | {"entities a second": 500}), encoding="utf-8")
+
+    made = dict(drawn(tmp_path))
+    assert made.keys() == PICTURES.keys()
+    assert "10,000 entities ÷ 500 a second" in made["time.svg"]
