@@ -49,11 +49,14 @@ interleave: setup ## every interleaving up to the full bound; takes long
 sabotage: setup ## break the code on purpose; each change must turn a test red
 	@$(PYTHON) -m tools.sabotage $(ARGS)
 
-bench: setup ## measure: calls, storage operations, CPU
+bench: setup ## measure: calls, storage operations, CPU; then draw the pictures
 	@$(PYTHON) -m bench.layouts
 	@$(PYTHON) -m bench.connection_map
 	@$(PYTHON) -m bench.first_load
 	@$(PYTHON) -m bench.plan
+	@$(PYTHON) -m bench.compare
+	@$(PYTHON) -m bench.start
+	@$(PYTHON) -m bench.pictures
 
 bench-million: setup ## measure up to 1,000,000 opportunities; takes long: ARGS="--opportunities 10000"
 	@$(PYTHON) -m bench.million $(ARGS)

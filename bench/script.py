@@ -1,16 +1,22 @@
 """What people would otherwise run: a straightforward script with the library `marketorestpython`, one thing at a time.
 
-It reads the opportunities that changed by `modifiedon`, their accounts, connections and contacts, posts companies and
-opportunities in full batches, looks each person up by its address, and posts the roles of each opportunity. It keeps
-no ledger: what it is given is posted again. The library's pace of five calls a second is taken out, so that calls and
-CPU are measured; what they take at Marketo's pace is computed from their number.
+Rows that changed since the last run are found by `modifiedon`: opportunities, connections, and contacts, whose
+opportunities as customers follow them. Accounts, contacts and connections are read whole. Companies and opportunities
+are posted in full batches; a person is looked up by address, once a run, and the roles of an opportunity are one call.
+
+It posts what the checked-in `sync.toml` maps and gives the same roles. It keeps no ledger: what it looks at is posted
+again, and a role that is no more stays in Marketo, since the rows left don't tell of it. The library's pace of five
+calls a second is taken out, so that calls and CPU are measured; what they take at Marketo's pace is computed from
+their number.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -21,14 +27,24 @@ from marketorestpython.helper import http_lib
 from sync_core.settings import Settings
 
 BATCH = 300
+AT_ONCE = 100  # ids in one condition: a URL may have 32 KB
 CATEGORY = 1000
 PAGE = "odata.maxpagesize=5000"
+STAGES = ("Open", "Won", "Lost")
+DEAL = (
+    "name,description,estimatedvalue_base,statecode,actualclosedate,estimatedclosedate,closeprobability,createdon,"
+    "_accountid_value,_contactid_value"
+)
+STAKE = "_record1id_value,_record2id_value,_record2roleid_value,createdon"
+STANDING = "record1objecttypecode eq 3 and record2objecttypecode eq 2 and statecode eq 0 and effectiveend eq null"
+
+NO_WAIT = SimpleNamespace(time=time.time, sleep=lambda _: None)
 
 Row = Mapping[str, Any]
 
 
 class Script:
-    """*settings* are those of the sync; only the services' addresses and credentials are used."""
+    """One run; *settings* are those of the sync, of which only the services' addresses and credentials are used."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -39,32 +55,46 @@ class Script:
 
     def run(self, since: datetime | None = None) -> Counter[str]:
         """Everything, or what changed from *since* on; how many of what were posted."""
-        with patch.object(http_lib.time, "sleep", lambda _: None):
+        with patch.object(http_lib, "time", NO_WAIT):
             return self._run(since)
 
     def _run(self, since: datetime | None) -> Counter[str]:
-        changed = f"modifiedon ge {since:%Y-%m-%dT%H:%M:%SZ}" if since else ""
-        deals = list(self._rows("opportunities", "name,estimatedvalue,createdon,_customerid_value", changed))
-        ids = {deal["opportunityid"] for deal in deals}
-        accounts = {row["accountid"]: row for row in self._rows("accounts", "name")}
-        addresses = {row["contactid"]: row["emailaddress1"] for row in self._rows("contacts", "emailaddress1")}
-        stakes = self._stakes(ids)
-        companies = sorted({str(deal["_customerid_value"]) for deal in deals} & accounts.keys())
-        for batch in _batches([{"externalCompanyId": key, "company": accounts[key]["name"]} for key in companies]):
+        self.http.headers["Authorization"] = f"Bearer {self._token()}"
+        deals = self._changed(since) if since else list(self._rows("opportunities", DEAL))
+        accounts = {row["accountid"]: row for row in self._rows("accounts", "name,websiteurl")}
+        contacts = {row["contactid"]: row for row in self._rows("contacts", "emailaddress1,_accountid_value")}
+        stakes = self._stakes()
+        employer = {deal["opportunityid"]: _account(deal, contacts) for deal in deals}
+        companies = [_company(accounts[key]) for key in sorted({key for key in employer.values() if key})]
+        opportunities = [_opportunity(deal, employer[deal["opportunityid"]]) for deal in deals]
+        for batch in _batches(companies):
             self.marketo.create_update_companies(batch, "createOrUpdate")
-        for batch in _batches([_opportunity(deal, accounts) for deal in deals]):
+        for batch in _batches(opportunities):
             self.marketo.create_update_opportunities(batch, "createOrUpdate")
-        posted = Counter({"opportunities": len(deals), "companies": len(companies)})
+        posted = Counter({"opportunities": len(opportunities), "companies": len(companies)})
         for deal in deals:
-            roles = [
-                {"externalOpportunityId": deal["opportunityid"], "leadId": lead, "role": role}
-                for contact, role in stakes[deal["opportunityid"]]
-                if (lead := self._lead(addresses.get(contact)))
-            ]
-            if roles:
+            if roles := list(self._roles(deal, stakes[deal["opportunityid"]], contacts)):
                 self.marketo.create_update_opportunities_roles(roles, "createOrUpdate")
                 posted["roles"] += len(roles)
         return posted
+
+    def _roles(self, deal: Row, stakes: Sequence[tuple[Row, str]], contacts: Mapping[str, Row]) -> Iterator[Row]:
+        """The oldest first: of two connections with the same role the first one counts."""
+        found = [(row["_record2id_value"], role, False, row["createdon"]) for row, role in stakes]
+        if customer := deal["_contactid_value"]:
+            found.append((customer, "Primary Contact", True, deal["createdon"]))
+        seen = set()
+        for contact, role, primary, created in sorted(found, key=lambda item: str(item[3])):
+            lead = self._lead(contacts[contact]["emailaddress1"])
+            if lead and (lead, role) not in seen:
+                seen.add((lead, role))
+                yield {
+                    "externalOpportunityId": deal["opportunityid"],
+                    "leadId": lead,
+                    "role": role,
+                    "isPrimary": primary,
+                    "externalCreatedDate": created,
+                }
 
     def _lead(self, address: str | None) -> int | None:
         if not address:
@@ -76,30 +106,37 @@ class Script:
 
     # --- Dynamics ---------------------------------------------------------------------------------------------
 
-    def _stakes(self, deals: set[str]) -> Mapping[str, Sequence[tuple[str, str]]]:
-        """By opportunity its contacts, each with the name of its role."""
-        roles = {
-            row["connectionroleid"]: row["name"]
-            for row in self._rows("connectionroles", "name", f"category eq {CATEGORY}")
-        }
-        found: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-        columns = "_record1id_value,_record2id_value,_record2roleid_value"
-        condition = "record1objecttypecode eq 3 and record2objecttypecode eq 2 and statecode eq 0"
-        for row in self._rows("connections", columns, condition):
-            if row["_record1id_value"] in deals and (role := roles.get(row["_record2roleid_value"])):
-                found[row["_record1id_value"]].append((row["_record2id_value"], role))
+    def _changed(self, since: datetime) -> list[Row]:
+        """Opportunities that changed themselves, got a stakeholder, or whose customer changed."""
+        later = f"modifiedon ge {since:%Y-%m-%dT%H:%M:%SZ}"
+        deals = {row["opportunityid"]: row for row in self._rows("opportunities", DEAL, later)}
+        ends = self._rows("connections", "_record1id_value", f"{later} and record1objecttypecode eq 3")
+        customers = {row["contactid"] for row in self._rows("contacts", "contactid", later)}
+        also = {row["_record1id_value"] for row in ends} - deals.keys()
+        for column, ids in (("opportunityid", also), ("customerid", customers)):
+            for condition in _conditions(column, ids):
+                deals |= {row["opportunityid"]: row for row in self._rows("opportunities", DEAL, condition)}
+        return list(deals.values())
+
+    def _stakes(self) -> Mapping[str, Sequence[tuple[Row, str]]]:
+        """By opportunity its connections, each with the name of its role."""
+        kinds = self._rows("connectionroles", "name", f"category eq {CATEGORY}")
+        roles = {row["connectionroleid"]: row["name"] for row in kinds}
+        found: defaultdict[str, list[tuple[Row, str]]] = defaultdict(list)
+        for row in self._rows("connections", STAKE, STANDING):
+            if role := roles.get(row["_record2roleid_value"]):
+                found[row["_record1id_value"]].append((row, role))
         return found
 
     def _rows(self, table: str, columns: str, condition: str = "") -> Iterator[Row]:
-        url: str | None = f"{self.settings.dataverse_url}/api/data/v9.2/{table}?$select={columns}"
-        url += f"&$filter={condition}" if condition else ""
+        only = f"&$filter={condition}" if condition else ""
+        url = f"{self.settings.dataverse_url}/api/data/v9.2/{table}?$select={columns}{only}"
         while url:
-            headers = {"Authorization": f"Bearer {self._token()}", "Prefer": PAGE, "OData-Version": "4.0"}
-            answer = self.http.get(url, headers=headers, timeout=60)
+            answer = self.http.get(url, headers={"Prefer": PAGE, "OData-Version": "4.0"}, timeout=60)
             answer.raise_for_status()
             body = answer.json()
             yield from body["value"]
-            url = body.get("@odata.nextLink")
+            url = body.get("@odata.nextLink", "")
 
     def _token(self) -> str:
         settings = self.settings
@@ -113,15 +150,42 @@ class Script:
         return str(self.http.post(url, data=form, timeout=60).json()["access_token"])
 
 
-def _opportunity(deal: Row, accounts: Mapping[str, Row]) -> dict[str, Any]:
-    company = deal["_customerid_value"]
+def _account(deal: Row, contacts: Mapping[str, Row]) -> str:
+    """Of the customer: a contact's, or the account that it is."""
+    of: Row = contacts.get(deal["_contactid_value"], deal)
+    return str(of["_accountid_value"] or "")
+
+
+def _company(account: Row) -> dict[str, Any]:
+    return {
+        "externalCompanyId": account["accountid"],
+        "company": account["name"],
+        "website": account["websiteurl"],
+    }
+
+
+def _opportunity(deal: Row, company: str) -> dict[str, Any]:
+    state = deal["statecode"]
     return {
         "externalOpportunityId": deal["opportunityid"],
         "name": deal["name"],
-        "amount": deal["estimatedvalue"],
+        "description": deal["description"],
+        "amount": deal["estimatedvalue_base"],
+        "stage": STAGES[state],
+        "closeDate": deal["actualclosedate"] or deal["estimatedclosedate"],
+        "probability": deal["closeprobability"],
+        "isWon": state == 1,
+        "isClosed": state > 0,
         "externalCreatedDate": deal["createdon"],
-        **({"externalCompanyId": company} if company in accounts else {}),
+        "externalCompanyId": company or None,
     }
+
+
+def _conditions(column: str, ids: Collection[str]) -> Iterator[str]:
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), AT_ONCE):
+        values = ",".join(f'"{key}"' for key in wanted[start : start + AT_ONCE])
+        yield f"Microsoft.Dynamics.CRM.In(PropertyName='{column}',PropertyValues=[{values}])"
 
 
 def _batches(records: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

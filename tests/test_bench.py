@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 
 from bench.changes import change
+from bench.compare import FIRST, OURS, SCRIPT, TICK, pace
 from bench.layouts import LAYOUTS
 from bench.meters import PURPOSES, RESULTS, marketo_calls
 from bench.million import _engine, posted_twice
+from bench.pictures import DOCS, PICTURES, Missing, drawn
 from bench.plan import LIMITER, _check_nothing_written
+from bench.start import COMPILED, MODULES, PLAIN
 from tools.emulators.admin import Admin
 from tools.emulators.dataverse.state import DataverseState
 from tools.emulators.dataverse.web import DataverseApp
@@ -303,3 +307,109 @@ def test_an_engine_that_ends_by_itself_where_it_should_be_killed_is_an_error(tmp
 
     with pytest.raises(RuntimeError, match="ended with 1"):
         _engine(nobody, tmp_path, "first load", dies_after=1)
+
+
+# --- us and a script ----------------------------------------------------------------------------------------------
+
+
+def test_both_sides_did_the_same_work_and_only_ours_noticed_who_left(tmp_path: Path) -> None:
+    few = ("--opportunities", str(ROWS), "--changed", "30", "--stakeholders", "8", "--moved", "3")
+    printed, found = run("bench.compare", *few, folder=tmp_path)
+    first, tick = found[FIRST], found[TICK]
+
+    assert [first[side]["wrong"]["differences"] for side in (OURS, SCRIPT)] == [0, 0]
+    assert first[OURS]["records"] == first[SCRIPT]["records"]
+    assert first[OURS]["by_kind"] == first["fewest"]
+    assert tick[OURS]["by_kind"] == tick["fewest"]
+    assert tick[OURS]["wrong"] == {"roles": 0, "differences": 0}
+    assert 0 < tick[SCRIPT]["wrong"]["roles"] == tick[SCRIPT]["wrong"]["differences"] <= 4
+    assert "Stakeholder removals noticed: ours yes, script no." in printed
+
+
+def test_marketos_pace_counts_the_share_what_is_at_once_and_what_waits_for_another() -> None:
+    assert pace(SCRIPT, {"roles": 1_000}) == 1_000
+    assert pace(OURS, {"roles": 1_000}) == 400
+    assert pace(OURS, {"opportunities": 2, "roles": 1, "roles removed": 1}) == 3
+
+
+def test_the_recorded_tick_took_exactly_the_fewest_possible_calls() -> None:
+    recorded = recorded_in("compare.json")
+
+    assert recorded["rows"]["opportunities"] == 10_000
+    assert recorded[TICK][OURS]["by_kind"] == recorded[TICK]["fewest"]
+    assert [recorded[part][OURS]["wrong"]["differences"] for part in (FIRST, TICK)] == [0, 0]
+
+
+# --- the start of a process ---------------------------------------------------------------------------------------
+
+
+def test_the_start_is_measured_with_and_without_compiled_modules(tmp_path: Path) -> None:
+    printed, found = run("bench.start", "--runs", "1", folder=tmp_path)
+
+    for module in MODULES:
+        assert all(0 < found[module][name]["median_s"] <= found[module][name]["max_s"] for name in (COMPILED, PLAIN))
+        assert module in printed
+    app, wiring = (found[module]["packages_ms"] for module in MODULES)
+    assert "azure.functions" in app
+    assert "sync_core" in wiring
+    assert "sync_core" not in app  # the host lists functions without any of it
+
+
+def test_the_recorded_start_keeps_the_goal() -> None:
+    recorded = recorded_in("start.json")
+
+    assert recorded["runs"] == 10
+    assert recorded[MODULES[0]][COMPILED]["max_s"] <= recorded["goal_s"]
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_the_pictures_follow_from_what_was_recorded() -> None:
+    made = dict(drawn(RESULTS))
+
+    assert made.keys() == {name for name in PICTURES if (DOCS / name).exists()}
+    assert [name for name, text in made.items() if text != (DOCS / name).read_text(encoding="utf-8")] == []
+
+
+def test_the_same_results_are_drawn_as_the_same_bytes() -> None:
+    assert dict(drawn(RESULTS)) == dict(drawn(RESULTS))
+
+
+def test_a_picture_is_small_tells_what_it_shows_and_follows_the_readers_colours() -> None:
+    for name, text in drawn(RESULTS):
+        assert len(text.encode()) < 60_000, name
+        assert PICTURES[name].title in text
+        assert "<desc>" in text
+        assert "prefers-color-scheme: dark" in text
+        assert set(re.findall(r"(?:fill|stroke): (#\w+)", text)) == set(), name
+        assert "this sync" in text or name != "script.svg"  # text stays text
+
+
+def test_a_missing_result_names_the_command_that_makes_it(tmp_path: Path) -> None:
+    (tmp_path / "first_load.json").write_text((RESULTS / "first_load.json").read_text(encoding="utf-8"))
+
+    with pytest.raises(Missing, match=r"compare\.json is missing.*`python -m bench\.compare` makes it"):
+        dict(drawn(tmp_path))
+
+
+def test_a_result_of_another_shape_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "first_load.json").write_text("{}", encoding="utf-8")
+
+    with pytest.raises(Missing, match=r"has no first load/.*`python -m bench\.first_load` makes it anew"):
+        dict(drawn(tmp_path))
+
+
+def test_what_takes_hours_is_drawn_once_it_is_there(tmp_path: Path) -> None:
+    for name in ("first_load", "plan", "compare"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(recorded_in(f"{name}.json")), encoding="utf-8")
+    load = recorded_in("first_load.json")
+    assert dict(drawn(tmp_path)).keys() == {"calls.svg", "script.svg"}
+
+    (tmp_path / "million.json").write_text(json.dumps(load), encoding="utf-8")
+    load["first load"] |= {"wall_s": 60.0, "hosts": [{"storage": {"entities": {"OpportunityLedger row": 10_000}}}]}
+    (tmp_path / "pace.json").write_text(json.dumps(load | {"entities a second": 500}), encoding="utf-8")
+
+    made = dict(drawn(tmp_path))
+    assert made.keys() == PICTURES.keys()
+    assert "10,000 entities ÷ 500 a second" in made["time.svg"]

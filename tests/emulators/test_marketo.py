@@ -938,6 +938,16 @@ def test_long_queries_go_as_a_form(api: Api) -> None:
     assert api.state.journal.entries[-1].filter_values == 300
 
 
+def test_a_form_may_say_itself_that_it_is_a_query(api: Api) -> None:
+    """51: as marketorestpython sends each of its queries; without the word it is a sync, which takes no form."""
+    api.people("a@example.test", "b@example.test")
+    form = {"filterType": "email", "filterValues": "b@example.test", "fields": "id"}
+
+    assert [row["id"] for row in api.request("POST", LEADS, data={**form, "_method": "GET"}).json()["result"]] == [2]
+    assert (api.state.journal.entries[-1].kind, api.state.journal.entries[-1].filter_values) == ("read", 1)
+    assert error(api.request("POST", LEADS, data=form).json())[0] == "612"
+
+
 def test_roles_are_found_by_their_compound_key(api: Api) -> None:
     """51: with `_method=GET`; without it the same body is a sync."""
     api.people("a@example.test")

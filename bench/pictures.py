@@ -1,0 +1,378 @@
+"""Draw what the benches recorded, as SVG: `docs/calls.svg`, `time.svg`, `memory.svg` and `script.svg`.
+
+    python -m bench.pictures [--results FOLDER] [--folder FOLDER]
+
+Nothing is measured here, and the same results make the same bytes. Every figure of a picture is named in `FIGURES`, by
+its file and its place in it. A result that isn't there is an error that names the command which makes it; those of
+`LATER` take hours, and what needs them is left out until they exist.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.compare import FIRST, KINDS, OURS, SCRIPT, TICK
+from bench.meters import RESULTS
+from bench.services import ROOT
+
+DOCS = ROOT / "docs"
+
+# --- where the figures stand ------------------------------------------------------------------------------------
+
+LATER = {"pace": "python -m bench.pace", "million": "python -m bench.million"}
+MADE_BY = {name: f"python -m bench.{name}" for name in ("first_load", "plan", "compare")} | LATER
+
+FIGURES: Mapping[str, str] = {
+    # result: place in it, its parts apart by slashes
+    "calls of 10,000": "first_load: first load/marketo/by_endpoint",
+    "fewest of 10,000": "first_load: fewest",
+    "calls of 100,000": "pace: first load/marketo/by_endpoint",
+    "fewest of 100,000": "pace: fewest",
+    "calls of 1,000,000": "million: first load/marketo/by_endpoint",
+    "fewest of 1,000,000": "million: fewest",
+    "calls of a tick": f"compare: {TICK}/{OURS}/by_kind",
+    "fewest of a tick": f"compare: {TICK}/fewest",
+    "s taken": "pace: first load/wall_s",
+    "calls in all": "pace: first load/marketo/calls",
+    "hosts": "pace: first load/hosts",
+    "entities a second": "pace: entities a second",
+    "opportunities loaded": "pace: rows/opportunities",
+    "MB of a load of 10,000": "first_load: first load/rss_mb/peak",
+    "MB of a load of 1,000,000": "million: first load/rss_mb/peak",
+    "MB of a plan of 10,000": "plan: 10000/rss_mb/peak",
+    "MB of a plan of 100,000": "plan: 100000/rss_mb/peak",
+    f"{FIRST}, {OURS}": f"compare: {FIRST}/{OURS}",
+    f"{FIRST}, {SCRIPT}": f"compare: {FIRST}/{SCRIPT}",
+    f"{TICK}, {OURS}": f"compare: {TICK}/{OURS}",
+    f"{TICK}, {SCRIPT}": f"compare: {TICK}/{SCRIPT}",
+    "opportunities compared": "compare: rows/opportunities",
+    "changes compared": "compare: changes",
+}
+CALLS_A_SECOND = 2.5  # our share of Marketo's rate
+
+
+class Missing(Exception):
+    """A result that isn't there; the text says which command makes it."""
+
+
+class Results:
+    """The figures of `FIGURES`, read from the files in *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, name: str) -> bool:
+        """False for a result that is made later and isn't there yet."""
+        file, _ = _place(name)
+        return file not in LATER or self._path(file).exists()
+
+    def __getitem__(self, name: str) -> Any:
+        file, place = _place(name)
+        if not self._path(file).exists():
+            raise Missing(f"{file}.json is missing: `{MADE_BY[file]}` makes it")
+        found = json.loads(self._path(file).read_text(encoding="utf-8"))
+        for part in place.split("/"):
+            if part not in found:
+                raise Missing(f"{file}.json has no {place}: `{MADE_BY[file]}` makes it anew")
+            found = found[part]
+        return found
+
+    def _path(self, file: str) -> Path:
+        return self.folder / f"{file}.json"
+
+
+def _place(name: str) -> tuple[str, str]:
+    """The result, and the place in it."""
+    file, _, place = FIGURES[name].partition(": ")
+    return file, place
+
+
+# --- drawing ----------------------------------------------------------------------------------------------------
+
+WIDTH = 860
+COLOURS = {  # on white, on dark: as GitHub shows pages
+    "ink": ("#1f2328", "#f0f6fc"),
+    "soft": ("#59636e", "#9198a1"),
+    "ours": ("#0969da", "#4493f8"),
+    "other": ("#bc4c00", "#db6d28"),
+    "rule": ("#d1d9e0", "#3d444d"),
+    "paper": ("#f6f8fa", "#151b23"),
+}
+INK, SOFT, BLUE, ORANGE, RULE, PAPER = (white for white, _ in COLOURS.values())
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "opportunity-sync",
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same places everywhere
+    "font.size": 12,
+    "text.color": INK,
+}
+BAR = 0.56
+
+
+def _canvas(height: int, title: str, under: str) -> Figure:
+    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor=PAPER)
+    figure.text(24 / WIDTH, 1 - 34 / height, title, size=16, weight="bold")
+    figure.text(24 / WIDTH, 1 - 56 / height, under, color=SOFT)
+    return figure
+
+
+def _panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes without any frame, their place in pixels from the upper left corner."""
+    whole = figure.get_figheight() * 72
+    axes = figure.add_axes((left / WIDTH, 1 - (top + height) / whole, width / WIDTH, height / whole))
+    axes.set_axis_off()
+    return axes
+
+
+def _bars(axes: Axes, values: Sequence[float], texts: Sequence[str], colours: Sequence[str], room: float) -> None:
+    """One bar under the other, each with its text at the end; *room* is the share of the width that the longest has."""
+    axes.set_xlim(0, (max(values) or 1) / room)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.barh(range(len(values)), values, height=BAR, color=list(colours))
+    for row, (value, text) in enumerate(zip(values, texts, strict=True)):
+        axes.annotate(text, (value, row), xytext=(7, -4), textcoords="offset points")
+
+
+def _names(figure: Figure, left: float, top: float, height: float, names: Sequence[str]) -> None:
+    """The names of the bars beside them."""
+    axes = _panel(figure, left, top, 100, height)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    for row, name in enumerate(names):
+        axes.annotate(name, (0, row), xytext=(0, -4), textcoords="offset points")
+
+
+# --- the pictures -----------------------------------------------------------------------------------------------
+
+
+def calls(found: Results) -> Figure:
+    loads = [size for size in ("10,000", "100,000", "1,000,000") if found.has(f"calls of {size}")]
+    columns = [(f"first load of {size}", *_by_kind(found, f"of {size}")) for size in loads]
+    columns.append(("a tick after a busy day", *_by_kind(found, "of a tick")))
+    kinds = [*KINDS.values()]
+    figure = _canvas(
+        330,
+        "Marketo calls, and the fewest that could do",
+        "Bars: calls made. Lines: the fewest possible, with 300 records each. In brackets: made ÷ fewest.",
+    )
+    _names(figure, 24, 120, 180, kinds)
+    width = (WIDTH - 170) / len(columns)
+    for index, (title, made, fewest) in enumerate(columns):
+        left = 160 + index * width
+        total, least = sum(made.values()), sum(fewest.values())
+        figure.text(left / WIDTH, 1 - 92 / 330, title, weight="bold")
+        figure.text(left / WIDTH, 1 - 109 / 330, f"{total:,} calls ({total / least:.2f} ×)", color=SOFT)
+        axes = _panel(figure, left, 120, width - 16, 180)
+        numbers = [made.get(kind, 0) for kind in kinds]
+        _bars(axes, numbers, [f"{number:,}" if number else "" for number in numbers], [BLUE] * len(kinds), 0.72)
+        bounds = [(row, fewest[kind]) for row, kind in enumerate(kinds) if fewest.get(kind)]
+        axes.vlines([n for _, n in bounds], [r - 0.4 for r, _ in bounds], [r + 0.4 for r, _ in bounds], INK, lw=2)
+    return figure
+
+
+def _by_kind(found: Results, of: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Calls made and the fewest possible; results name them by kind or by endpoint."""
+    made = {KINDS.get(name, name): _number(value) for name, value in found[f"calls {of}"].items()}
+    return made, {KINDS.get(name, name): number for name, number in found[f"fewest {of}"].items()}
+
+
+def _number(line: Any) -> int:
+    return int(line["calls"] if isinstance(line, dict) else line)
+
+
+def time(found: Results) -> Figure:
+    entities = sum(sum(host["storage"]["entities"].values()) for host in found["hosts"])
+    rate, made = found["entities a second"], found["calls in all"]
+    lines = {
+        f"taken, by {len(found['hosts'])} hosts": (found["s taken"], BLUE),
+        f"{made:,} Marketo calls ÷ {CALLS_A_SECOND} a second": (made / CALLS_A_SECOND, SOFT),
+        f"{entities:,} entities ÷ {rate:,} a second": (entities / rate, SOFT),
+    }
+    number = f"{found['opportunities loaded']:,}"
+    figure = _canvas(
+        220,
+        f"A first load of {number} at Marketo's limits",
+        "Seconds: what it took, and what Marketo and storage allow at best",
+    )
+    _names(figure, 24, 80, 114, [*lines])
+    seconds = [value for value, _ in lines.values()]
+    axes = _panel(figure, 330, 80, WIDTH - 354, 114)
+    _bars(axes, seconds, [f"{value:,.0f} s" for value in seconds], [colour for _, colour in lines.values()], 0.85)
+    return figure
+
+
+def memory(found: Results) -> Figure:
+    lines = {
+        "first load": ({size: found[f"MB of a load of {size}"] for size in ("10,000", "1,000,000")}, BLUE),
+        "plan": ({size: found[f"MB of a plan of {size}"] for size in ("10,000", "100,000")}, ORANGE),
+    }
+    figure = _canvas(300, "Memory against the number of opportunities", "Peak RSS of the process in MB")
+    axes = _panel(figure, 60, 80, WIDTH - 180, 180)
+    sizes = [10_000, 100_000, 1_000_000]
+    axes.set_xscale("log")
+    axes.set_xlim(sizes[0], sizes[-1])
+    axes.set_ylim(0, 1.25 * max(max(points.values()) for points, _ in lines.values()))
+    axes.axhline(0, color=RULE, lw=1)
+    for size in sizes:
+        axes.annotate(
+            f"{size:,}",
+            (size, 0),
+            xytext=(0, -18),
+            textcoords="offset points",
+            color=SOFT,
+            ha="center",
+            annotation_clip=False,
+        )
+    for name, (points, colour) in lines.items():
+        across = [int(size.replace(",", "")) for size in points]
+        axes.plot(across, [*points.values()], color=colour, lw=2.5, marker="o", ms=7, clip_on=False)
+        above = 10 if name == "first load" else -20
+        for at, value in zip(across, points.values(), strict=True):
+            axes.annotate(
+                f"{value}", (at, value), xytext=(0, above), textcoords="offset points", color=colour, ha="center"
+            )
+        last = (across[-1], points[[*points][-1]])
+        axes.annotate(name, last, xytext=(14, -4), textcoords="offset points", color=colour, annotation_clip=False)
+    return figure
+
+
+def script(found: Results) -> Figure:
+    height = 356
+    number, changes = f"{found['opportunities compared']:,}", sum(found["changes compared"].values())
+    figure = _canvas(
+        height,
+        "This sync and a straightforward script",
+        "The same rows and changes; the script makes a call for each person, and for the roles of each opportunity",
+    )
+    parts = {FIRST: f"First load of {number}", TICK: f"A tick after {changes} changes"}
+    measures: dict[str, tuple[str, Callable[[float], str]]] = {
+        "calls": ("Marketo calls", lambda value: f"{value:,.0f}"),
+        "marketo_s": ("time at Marketo's pace", _duration),
+        "cpu_s": ("CPU", lambda value: f"{value:,.1f} s"),
+    }
+    width = (WIDTH - 130) / len(measures)
+    for index, (title, _) in enumerate(measures.values()):
+        figure.text((120 + index * width) / WIDTH, 1 - 92 / height, title, color=SOFT)
+    for row, (part, title) in enumerate(parts.items()):
+        top = 130 + row * 100
+        figure.text(24 / WIDTH, 1 - (top - 8) / height, title, weight="bold")
+        _names(figure, 24, top, 60, ["this sync", "script"])
+        for index, (name, (_, shown)) in enumerate(measures.items()):
+            values = [found[f"{part}, {side}"][name] for side in (OURS, SCRIPT)]
+            axes = _panel(figure, 120 + index * width, top, width - 20, 60)
+            _bars(axes, values, [shown(value) for value in values], [BLUE, ORANGE], 0.68)
+    stale = found[f"{TICK}, {SCRIPT}"]["wrong"]["roles"]
+    notes = (
+        "Marketo's pace: a second for each call, 50 calls in 20 s; this sync makes 5 at once, the script 1.",
+        f"After the tick, {stale} roles of people who are no stakeholders any more stay in Marketo with the script.",
+    )
+    for row, note in enumerate(notes):
+        figure.text(24 / WIDTH, (34 - row * 16) / height, note, size=11, color=SOFT)
+    return figure
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """*later*: a figure without which it can't be drawn, of a result that may not be there yet."""
+
+    draw: Callable[[Results], Figure]
+    title: str
+    description: str
+    later: str = ""
+
+
+PICTURES = {
+    "calls.svg": Picture(
+        calls,
+        "Marketo calls against the fewest possible",
+        "Bars of the Marketo calls by kind, of first loads and of a tick, each with a line at the fewest possible.",
+    ),
+    "time.svg": Picture(
+        time,
+        "Time of a first load against the limits",
+        "Bars of the seconds that a first load took and of those that Marketo's rate and storage need at least.",
+        "s taken",
+    ),
+    "memory.svg": Picture(
+        memory,
+        "Memory against size",
+        "Peak memory of a first load and of a plan by the number of opportunities, on a logarithmic axis.",
+        "MB of a load of 1,000,000",
+    ),
+    "script.svg": Picture(
+        script,
+        "This sync and a straightforward script",
+        "Bars of Marketo calls, time at Marketo's pace and CPU for both, in a first load and in a tick.",
+    ),
+}
+
+
+def drawn(results: Path) -> Iterator[tuple[str, str]]:
+    """Name and SVG of every picture whose results are there. Raises Missing."""
+    found = Results(results)
+    for name, picture in PICTURES.items():
+        if not picture.later or found.has(picture.later):
+            with rc_context(STYLE):
+                yield name, _svg(picture, picture.draw(found))
+
+
+def _svg(picture: Picture, figure: Figure) -> str:
+    """As matplotlib writes it, with a title, the reader's own font, and colours that follow the reader's."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = file.getvalue()
+    text = text[text.index("<svg") :].replace("'DejaVu Sans'", "system-ui, sans-serif")
+    for name, (white, _) in COLOURS.items():
+        text = text.replace(white, f"var(--{name})")
+    opening, rest = text.replace('pt"', '"', 2).split(">", 1)  # pixels
+    told = {"title": escape(picture.title), "desc": escape(picture.description), "style": _colours()}
+    head = "".join(f"\n <{tag}>{what}</{tag}>" for tag, what in told.items())
+    return "\n".join(line.rstrip() for line in f'{opening} role="img">{head}{rest}'.splitlines()) + "\n"
+
+
+def _colours() -> str:
+    white, dark = (" ".join(f"--{name}: {pair[at]};" for name, pair in COLOURS.items()) for at in (0, 1))
+    return f":root {{ {white} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.pictures", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="what the benches wrote")
+    parser.add_argument("--folder", type=Path, default=DOCS, metavar="FOLDER", help="where the pictures go")
+    options = parser.parse_args(arguments)
+    try:
+        made = dict(drawn(options.results))
+    except Missing as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, text in made.items():
+        (options.folder / name).write_text(text, encoding="utf-8")
+        print(f"{name}: {len(text.encode()) / 1000:.0f} KB")
+    for name, picture in PICTURES.items():
+        if name not in made:
+            print(f"{name} is left out until `{LATER[_place(picture.later)[0]]}` was run")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
