@@ -177,7 +177,7 @@ class LookupOver:
 
 
 class ConnectionsOver:
-    """Port `ConnectionMap` over the real one; an empty text stands for what was deleted."""
+    """Port `ConnectionMap` over the real one, which a write does not read; an empty text: deleted."""
 
     def __init__(self, base: ConnectionMap, kept: Kept) -> None:
         self._base = base
@@ -185,13 +185,14 @@ class ConnectionsOver:
 
     def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
         over = self._kept.read("connections", ids)
-        found = dict(self._base.read([key for key in ids if key not in over]))
-        return found | {key: set(json.loads(text)) for key, text in over.items() if text}
+        found = dict(self._base.read([key for key in ids if over.get(key) != ""]))
+        return found | {key: found.get(key, set()) | set(json.loads(text)) for key, text in over.items() if text}
 
     def write(self, pairs: Sequence[tuple[str, str]]) -> None:
-        new = dict(self.read({connection for connection, _ in pairs}))
+        over = self._kept.read("connections", {connection for connection, _ in pairs})
+        new = defaultdict[str, set[str]](set, {key: set(json.loads(text or "[]")) for key, text in over.items()})
         for connection, opportunity in pairs:
-            new[connection] = new.get(connection, set()) | {opportunity}
+            new[connection].add(opportunity)
         self._kept.write("connections", {key: json.dumps(sorted(each)) for key, each in new.items()})
 
     def delete(self, ids: Collection[str]) -> None:

@@ -14,8 +14,9 @@ from azure.data.tables import TableClient
 from sync_core.adapters import tables
 from sync_core.adapters.storage import Storage
 from sync_core.adapters.tables import TableConnections
+from sync_core.flows.rehearsal import ConnectionsOver, Kept
 from tests.adapters.test_tables import CountingTransport, a_table, fan_out, storage  # noqa: F401 - fixtures
-from tests.contracts.connections import LATER, ConnectionMapContract
+from tests.contracts.connections import DEAL, LATER, ONE, OTHER, THREE, TWO, ConnectionMapContract
 from tests.contracts.ledger import an_id
 from tests.fakes import FakeClock, FakeConnections
 from tools.azurite import Azurite
@@ -42,6 +43,26 @@ class TestFoldedTableConnections(ConnectionMapContract):
         monkeypatch.setattr(tables, "PAIRS", 40)
         monkeypatch.setattr(tables, "FOLDED", 90)
         return storage.connections
+
+
+class TestRehearsedConnections(ConnectionMapContract):
+    @pytest.fixture
+    def connections(self) -> Iterator[ConnectionsOver]:
+        kept = Kept()
+        yield ConnectionsOver(FakeConnections(), kept)
+        kept.close()
+
+    def test_what_it_lies_over_shows_through_and_stays_as_it_is(self) -> None:
+        base, kept = FakeConnections(), Kept()
+        base.write([(ONE, DEAL), (TWO, DEAL)])
+        over = ConnectionsOver(base, kept)
+
+        over.write([(ONE, OTHER), (THREE, OTHER)])
+        over.delete([TWO])
+
+        assert over.read([ONE, TWO, THREE]) == {ONE: {DEAL, OTHER}, THREE: {OTHER}}
+        assert base.content == {ONE: {DEAL}, TWO: {DEAL}}
+        kept.close()
 
 
 # --- between two requests ---------------------------------------------------------------------------------------
