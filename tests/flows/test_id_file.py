@@ -13,6 +13,7 @@ import pytest
 
 from sync_core.flows import detect as flow
 from sync_core.flows.id_file import IdFile
+from sync_core.mapping import parse
 
 MANY, PAGE = 60_000, 1_000
 MISSING = {7, 31_000, MANY - 1}
@@ -42,6 +43,7 @@ def test_a_comparison_keeps_only_what_is_lacking(monkeypatch: pytest.MonkeyPatch
         clock=SimpleNamespace(monotonic=lambda: 0.0),
         source=SimpleNamespace(ids=lambda table: pages(MISSING)),
         opportunities=SimpleNamespace(ids=pages, counts=lambda: {"in step": MANY}),
+        config=parse("[opportunity]"),
     )
     detection, buried = flow._Detection(world, 1.0), list[str]()
     monkeypatch.setattr(detection, "_bury", buried.extend)
