@@ -51,6 +51,7 @@ sabotage: setup ## break the code on purpose; each change must turn a test red
 
 bench: setup ## measure: calls, storage operations, CPU; then draw the pictures
 	@$(PYTHON) -m bench.layouts
+	@$(PYTHON) -m bench.connection_map
 	@$(PYTHON) -m bench.first_load
 	@$(PYTHON) -m bench.plan
 	@$(PYTHON) -m bench.compare

@@ -33,8 +33,8 @@ Journal = list[dict[str, Any]]
 
 
 @contextmanager
-def metered_engine(found: Services, traffic: Traffic, spending: Spending, *, one_thread: bool) -> Iterator[Engine]:
-    """As the functions build it; storage requests are counted and CPU is booked by adapter."""
+def metering(traffic: Traffic, spending: Spending, *, one_thread: bool = False) -> Iterator[None]:
+    """Engines built inside are as the functions build them, but count storage requests and book CPU by adapter."""
     ports = {name: getattr(wiring, name) for name in ("DataverseClient", "MarketoClient", "open_storage")}
 
     def metered_storage(*arguments: Any, **options: Any) -> Storage:
@@ -53,6 +53,12 @@ def metered_engine(found: Services, traffic: Traffic, spending: Spending, *, one
             (storage_adapter, "RequestsTransport", traffic.transport),
         ):
             stack.enter_context(patch.object(target, name, replacement))
+        yield
+
+
+@contextmanager
+def metered_engine(found: Services, traffic: Traffic, spending: Spending, *, one_thread: bool) -> Iterator[Engine]:
+    with metering(traffic, spending, one_thread=one_thread):
         yield wiring.build(found.settings)
 
 
@@ -69,28 +75,25 @@ class Meters:
         for door in (self.found.dataverse, self.found.marketo):
             door.delete("journal")
         self.traffic.clear()
-        before, cpu, wall = _peak_mb(), time.process_time(), time.perf_counter()
+        before, cpu, wall = peak_mb(), time.process_time(), time.perf_counter()
         self.spending.start()
         handled = work()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         split = self.spending.stop()
-        memory = {"before": before, "peak": _peak_mb()}
+        memory = {"before": before, "peak": peak_mb()}
         return {
             "flow": {name: number for name, number in handled.items() if number},
             "wall_s": round(wall, 1),
             "cpu_s": round(cpu, 2),
             "cpu_split_s": {**split, SDK_THREADS: round(cpu - sum(split.values()), 3)},
             "rss_mb": memory,
-            "storage": {
-                "operations": dict(self.traffic.requests),
-                "entities": {f"{table} {sort}": n for (table, sort), n in sorted(self.traffic.entities.items())},
-            },
+            "storage": self.traffic.figures(),
             "marketo": marketo_calls(self.found.marketo.get("journal")),
             "dataverse": _dataverse(self.found.dataverse.get("journal")),
         }
 
 
-def _peak_mb() -> int:
+def peak_mb() -> int:
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1_000_000)
 

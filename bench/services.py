@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from sync_core.settings import Settings
 from tools.azurite import Azurite, azurite
 from tools.emulators.admin import Admin
+from tools.emulators.marketo.switches import Switches
 from tools.emulators.serving import certificate_authority
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,13 @@ class Services:
     dataverse: Admin
     marketo: Admin
     storage: Azurite
+
+    def at_real_limits(self, *, latency: float) -> Services:
+        """The same at Marketo's limits, with our default share of them; every call takes *latency* seconds."""
+        limits = {each.name: each.default for each in fields(Switches) if each.name in NO_LIMIT}
+        self.marketo.post("switches", limits | {"latency": latency})
+        share: dict[str, Any] = {each.name: each.default for each in fields(Settings) if each.name in OUR_SHARE}
+        return replace(self, settings=replace(self.settings, **share))
 
 
 @contextmanager

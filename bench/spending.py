@@ -91,6 +91,8 @@ class Port:
         def booked(*arguments: Any, **options: Any) -> Any:
             with self._spending.on(self._purpose):
                 result = method(*arguments, **options)
+            if isinstance(result, type(self._target)):  # the same client for the slow lane
+                return Port(result, self._spending, self._purpose)
             return self._pages(result) if isinstance(result, Iterator) else result
 
         return booked

@@ -47,6 +47,12 @@ class Traffic:
             self.requests.clear()
             self.entities.clear()
 
+    def figures(self) -> dict[str, dict[str, int]]:
+        """Requests by service, entities written by table and sort."""
+        with self._lock:
+            entities = {f"{table} {sort}": number for (table, sort), number in sorted(self.entities.items())}
+            return {"operations": dict(self.requests), "entities": entities}
+
     @property
     def operations(self) -> int:
         return self.requests.total()

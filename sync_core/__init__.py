@@ -12,6 +12,7 @@ The modules in the order the data meets them:
     flows.detect  delta links → ids on the queue
     messages      the queue message: which ids, never what changed
     flows.reconcile   ids → ledger, observe, decide, apply, record
+    flows.turns       which deliveries of the slow lane go on: few at once, over all instances
     flows.cases       one record on its way through a delivery
     flows.observe     what is true in Dynamics now, and what the rules make of it
     flows.reading     rows of one table with everything that the mapped fields need
@@ -36,6 +37,7 @@ The modules in the order the data meets them:
     flows.failures    what is not in step: list, show, queue again
     flows.status      where everything stands; approve, repoint, pause, resume
     flows.validate    is everything as the sync needs it: every check, with its remedy
+    rules.pace        how fast a lane goes, and when it will be empty (pure)
     rules.schedule    when the timer is due (pure)
     ports         what the flows need from the world
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,

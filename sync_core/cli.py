@@ -10,6 +10,7 @@ import csv
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 from types import FrameType
@@ -24,20 +26,20 @@ from typing import Any
 from uuid import UUID
 
 from sync_core.engine import Engine
-from sync_core.errors import ConfigurationError, SyncError
+from sync_core.errors import ConfigurationError, RetryLater, SyncError
 from sync_core.flows.applied import backfill, holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, failures, of_ids, redrive
 from sync_core.flows.guard import check_not_paused
 from sync_core.flows.mapped import shown
-from sync_core.flows.observe import suspended
+from sync_core.flows.observe import chunks, suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
-from sync_core.flows.status import approve_removals, held, pause, problems, repoint, resume, status
+from sync_core.flows.status import approve_removals, held, lanes, pause, problems, repoint, resume, status
 from sync_core.flows.validate import Light, Setup, as_plain, validate
-from sync_core.mapping import OWN_FIELDS, place_of
-from sync_core.messages import split
+from sync_core.mapping import OWN_FIELDS, PERIOD, place_of
+from sync_core.messages import FULL, split
 from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import (
     complain,
@@ -49,13 +51,17 @@ from sync_core.report import (
     story,
     what_goes_where,
 )
+from sync_core.rules.filters import since
+from sync_core.rules.pace import in_words
 from sync_core.rules.words import counted
 from sync_core.wiring import engine, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
 PAUSE_S = 1.0
+LOOK_S = 300.0  # between looks for changes while a backlog is worked off: as often as the timer's
 LONGEST_WHY = 200
+OLDEST = datetime(1900, 1, 1, tzinfo=UTC)  # Dataverse refuses to compare with times of long before
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -115,7 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     one = command("resync", _resync, "Look at some opportunities again now, trusting no memory.")
     one.add_argument("ids", type=_guid, nargs="+", metavar="ID", help="opportunities, by their ids in Dynamics")
     one = command("backfill", _backfill, "Look at all opportunities again in the slow lane; post only what differs.")
-    one.add_argument("--since", type=_day, metavar="DATE", help="only those changed since, such as 2026-01-31")
+    one.add_argument(
+        "--since", type=_since, metavar="WHEN", help="only those changed since 2026-01-31, or P24M: months"
+    )
     one.add_argument(
         "--clear",
         action="append",
@@ -163,12 +171,12 @@ def _add_failures(commands: Any) -> None:
     chosen(one)
 
 
-def _day(text: str) -> datetime:
+def _since(text: str) -> str:
     try:
-        moment = datetime.fromisoformat(text)
+        return text if re.fullmatch(PERIOD, text) else datetime.fromisoformat(text).isoformat()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no date: write it like 2026-01-31") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        why = f"{text!r} is no date and no period: write it like 2026-01-31 or P24M"
+        raise argparse.ArgumentTypeError(why) from None
 
 
 def _add_mapping(commands: Any) -> None:
@@ -254,7 +262,7 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
             _add(app.handle(work, force=False, lease_ends=app.world.clock.now() + LEASE), total, troubles)
     else:
         while not stop.asked and not app.detect().complete:
-            _progress(app, total)
+            _drain(app, stop, total, troubles, of=[Lane.FRESH], wait=False)
         _drain(app, stop, total, troubles, wait=not options.no_wait)
     left = sum(app.world.queue.lengths()[lane] for lane in Lane)
     report = {key: number for key, number in total.items() if number} or {"changes in Dynamics": 0}
@@ -274,11 +282,29 @@ def _check_known(app: Engine, ids: Sequence[str]) -> None:
         raise ConfigurationError(f"Dynamics doesn't show {', '.join(unknown)}. Nothing was done.")
 
 
-def _drain(app: Engine, stop: _Stop, total: Counter[str], troubles: Counter[str], *, wait: bool) -> None:
-    """Fresh work first. Messages put back with a delay are waited for, unless told not to."""
+def _drain(
+    app: Engine,
+    stop: _Stop,
+    total: Counter[str],
+    troubles: Counter[str],
+    *,
+    of: Sequence[Lane] = tuple(Lane),
+    wait: bool,
+) -> None:
+    """Fresh work first, and what changes meanwhile: a backlog takes hours.
+
+    Messages put back with a delay are waited for, unless told not to.
+    """
     queue, told = app.world.queue, False
+    look_at = app.world.clock.monotonic() + LOOK_S
     while not stop.asked:
-        found = next(((lane, letter) for lane in Lane if (letter := queue.receive(lane, lease=LEASE))), None)
+        if app.world.clock.monotonic() >= look_at:
+            try:
+                app.detect()
+            except RetryLater as error:
+                troubles[str(error)] += 1
+            look_at = app.world.clock.monotonic() + LOOK_S
+        found = next(((lane, letter) for lane in of if (letter := queue.receive(lane, lease=LEASE))), None)
         if found is None:
             left = sum(queue.lengths()[lane] for lane in Lane)
             if not wait or not left:
@@ -305,10 +331,9 @@ def _add(outcome: Outcome | None, total: Counter[str], troubles: Counter[str]) -
 
 def _progress(app: Engine, total: Counter[str]) -> None:
     if sys.stderr.isatty():
-        left = sum(app.world.queue.lengths()[lane] for lane in Lane)
-        print(
-            f"\r{total['handled']} opportunities in hand or done, about {left} messages left ", end="", file=sys.stderr
-        )
+        left = [f"{lane}: {in_words(found)}" for lane, found in lanes(app.world).items() if found["messages"]]
+        text = "; ".join([f"{counted(total['handled'], 'opportunity', 'opportunities')} done", *left])
+        print(f"\r\x1b[K{shorten(text, 79, placeholder=' …')}", end="", file=sys.stderr)
 
 
 # --- the others ---------------------------------------------------------------------------------------------
@@ -529,11 +554,14 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
         found: dict[str, Any] = {"next tick": "everything is looked at again, in the slow lane"}
         show(found | ({"emptied then, in so many records": emptied} if emptied else {}), as_json=options.json)
         return GOOD
-    queued = 0
-    for ids in app.world.source.modified_since("opportunity", options.since):
-        for work in split(Work(tuple(ids), lane=Lane.SLOW, why="backfill")):
-            app.world.queue.put(work)
-        queued += len(ids)
+    queued, begin = 0, max(since(options.since, app.world.clock.now()), OLDEST)
+    try:
+        for ids in chunks(chain.from_iterable(app.world.source.modified_since("opportunity", begin)), FULL):
+            app.world.queue.put(Work(tuple(ids), lane=Lane.SLOW, why="backfill"))
+            queued += len(ids)
+    except (KeyboardInterrupt, SyncError):
+        complain(f"backfill: {queued:,} were queued. Run it again: what is looked at twice is posted once.")
+        raise
     show({"queued": queued}, as_json=options.json)
     return GOOD
 

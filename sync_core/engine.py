@@ -12,18 +12,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import ConfigurationError, NotOurs, Paused, RetryLater, SyncError
+from sync_core.errors import ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
 from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect
 from sync_core.flows.guard import check_not_paused, check_pair, spend_recheck_calls
 from sync_core.flows.reconcile import reconcile
+from sync_core.flows.turns import turn
 from sync_core.flows.world import World
 from sync_core.messages import decode
 from sync_core.model import Lane, Work
+from sync_core.rules.pace import with_one_more
 
 TIME_BOX_S = 360.0  # 60 % of host.json's functionTimeout of ten minutes (design.md §4; a test compares)
 PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: three Dataverse requests
@@ -63,10 +66,17 @@ class Engine:
             log.warning("delivery.not_ours reason=%s", error)
             self.world.queue.set_aside(body, str(error))
             return None
-        return self.handle(work, force=work.force or dequeue_count > 1, lease_ends=lease_ends)
+        force = work.force or dequeue_count > 1
+        try:
+            with turn(self.world, until=lease_ends) if lane is Lane.SLOW else nullcontext():
+                return self.handle(work, force=force, lease_ends=lease_ends)
+        except NoTurn as later:
+            self.world.queue.put(replace(work, force=force), after=timedelta(seconds=later.delay))
+            return Outcome(Counter({"put back": work.size}))
 
     def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         """The same for work that came from no queue: `sync --only`."""
+        begun = self.world.clock.monotonic()
         outcome = self._reconcile(work, force=force, lease_ends=lease_ends)
         for again, delay in outcome.again:
             self.world.queue.put(again, after=timedelta(seconds=delay))
@@ -75,7 +85,11 @@ class Engine:
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
         stopped = isinstance(outcome.trouble, ConfigurationError)
-        self._note(work.lane, {**outcome.counts, "trouble": str(outcome.trouble or ""), "stopped": stopped})
+        self._note(
+            work.lane,
+            {**outcome.counts, "trouble": str(outcome.trouble or ""), "stopped": stopped},
+            (round(self.world.clock.monotonic() - begun, 1), work.size, work.size - outcome.counts["put back"]),
+        )
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
@@ -84,7 +98,10 @@ class Engine:
         except (RetryLater, ConfigurationError) as error:
             again = replace(work, force=force, postponed=work.postponed + 1)
             return Outcome(Counter({"put back": work.size}), [(again, seconds_to_wait(error))], error)
-        return reconcile(self.world, work, force=force, deadline=lease_ends - timedelta(seconds=self.world.late_write))
+        world = self.world
+        if work.lane is Lane.SLOW:
+            world = replace(world, target=world.target.yielding())
+        return reconcile(world, work, force=force, deadline=lease_ends - timedelta(seconds=self.world.late_write))
 
     def _check(self) -> None:
         """Raises Paused or WrongPair before anything is done."""
@@ -94,9 +111,12 @@ class Engine:
             check_pair(self.world)
             self._pair_checked = now
 
-    def _note(self, name: str, value: dict[str, Any]) -> None:
-        """The last run of its kind, for `status`; whoever writes last is the last."""
+    def _note(self, name: str, value: dict[str, Any], delivery: tuple[float, int, int] | None = None) -> None:
+        """The last run of its kind, for `status`; whoever writes last is the last. Of deliveries, the last few."""
         log.info("%s.done %s", name, " ".join(f"{key}={item}" for key, item in value.items() if item))
         entry = {"at": self.world.clock.now().isoformat(timespec="seconds"), **value}
         known = self.world.documents.read("run", name)
+        if delivery is not None:
+            recent = known.value.get("recent", ()) if known else ()
+            entry["recent"] = with_one_more(recent, (entry["at"], *delivery))
         self.world.documents.write("run", name, entry, known.ticket if known else None)

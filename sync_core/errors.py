@@ -11,6 +11,7 @@
     + OutOfTime           the lease is too old to start another Marketo write
     + QuotaExhausted      nothing helps before the daily quota resets
     + Paused              an operator paused the sync
+    + NoTurn              enough deliveries of the slow lane are under way
   x SplitBatch            the same request with fewer records may pass; halve until the culprit stands alone
   x DeltaLinkExpired      read the table again from the start and compare
   x NotTracked            follow the table by `modifiedon` instead
@@ -83,6 +84,10 @@ class QuotaExhausted(RetryLater):
 
 class Paused(RetryLater):
     """Between the commands `pause` and `resume`."""
+
+
+class NoTurn(RetryLater):
+    """The slow lane does a few deliveries at once, however many machines there are."""
 
 
 class SplitBatch(SyncError):

@@ -6,7 +6,7 @@ Every method may raise `RetryLater` (or a subclass) when a service or the storag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypeVar
@@ -56,8 +56,8 @@ class Clock(Protocol):
 class Limiter(Protocol):
     """Marketo's limits, shared by all our instances (design.md §7)."""
 
-    def call(self, *, hold: float) -> AbstractContextManager[None]:
-        """Enter to spend one call; leave to give the concurrency slot back.
+    def call(self, *, hold: float, slow: bool = False) -> AbstractContextManager[None]:
+        """Enter to spend one call; leave to give the concurrency slot back. A *slow* one lets the others go first.
 
         *hold* (seconds) is how long the slot stays taken when the holder dies or gets no answer: leaving with
         `Unavailable(unanswered=True)` keeps it until then. Waits up to 30 s, then raises `Throttled`;
@@ -165,6 +165,9 @@ class Dataverse(Protocol):
 class Marketo(Protocol):
     """One method call is one or more REST calls, each through the `Limiter`."""
 
+    def yielding(self) -> Marketo:
+        """The same, with calls that let everybody else's go first."""
+
     def sign_in(self) -> None:
         """Get a token. Raises ConfigurationError, saying what to correct."""
 
@@ -233,13 +236,32 @@ class Ledger(Protocol):
 
 
 class Lookup(Protocol):
-    """An id → small JSON value map without conditions: connection → opportunity, contact → lead, tombstones."""
+    """An id → small JSON value map without conditions: contact → lead, tombstones."""
 
     def read(self, ids: Collection[str]) -> Mapping[str, Mapping[str, Any]]: ...
 
     def write(self, values: Mapping[str, Mapping[str, Any]]) -> None: ...
 
     def delete(self, ids: Collection[str]) -> None: ...
+
+
+class ConnectionMap(Protocol):
+    """The opportunities that a connection gave a role in: its tombstone carries nothing but its id.
+
+    Ids are GUIDs in lower case. A set of pairs: writing adds, whatever is there, and the order of writers is no matter.
+    """
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
+        """The opportunities of those that are on record."""
+
+    def write(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Add (connection, opportunity) pairs."""
+
+    def delete(self, ids: Collection[str]) -> None:
+        """Forget connections that are gone for good. One recorded at the same time may stay, which does no harm."""
+
+    def tidy(self, *, until: float) -> None:
+        """Keep reading cheap, no longer than *until* by the monotonic clock; loses nothing wherever it ends."""
 
 
 class Documents(Protocol):

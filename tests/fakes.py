@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -46,17 +46,18 @@ class FakeLimiter:
     def __init__(self, clock: FakeClock, *, daily_calls: int = 25_000) -> None:
         self.clock = clock
         self.daily_calls = daily_calls
-        self.used = 0
+        self.used = self.slow = 0
         self.stops = True
         self.kept: list[datetime] = []
         self.pauses: list[tuple[datetime, str, str]] = []
 
     @contextmanager
-    def call(self, *, hold: float) -> Iterator[None]:
+    def call(self, *, hold: float, slow: bool = False) -> Iterator[None]:
         self._wait()
         if self.used >= self.daily_calls:
             raise QuotaExhausted("the daily share is used up")
         self.used += 1
+        self.slow += slow
         try:
             yield
         except Unavailable as error:
@@ -158,6 +159,26 @@ class FakeLookup:
     def delete(self, ids: Collection[str]) -> None:
         for id in ids:
             self._texts.pop(id, None)
+
+
+class FakeConnections:
+    """Port `ConnectionMap`."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, set[str]] = {}
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
+        return {id: set(self.content[id]) for id in ids if id in self.content}
+
+    def write(self, pairs: Sequence[tuple[str, str]]) -> None:
+        for connection, opportunity in pairs:
+            self.content.setdefault(connection, set()).add(opportunity)
+
+    def delete(self, ids: Collection[str]) -> None:
+        for id in ids:
+            self.content.pop(id, None)
+
+    def tidy(self, *, until: float) -> None: ...
 
 
 class FakeHistory:

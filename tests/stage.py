@@ -28,7 +28,16 @@ from sync_core.flows.world import World
 from sync_core.mapping import parse
 from sync_core.model import Lane
 from sync_core.settings import Settings
-from tests.fakes import FakeClock, FakeDocuments, FakeHistory, FakeLedger, FakeLimiter, FakeLookup, FakeQueue
+from tests.fakes import (
+    FakeClock,
+    FakeConnections,
+    FakeDocuments,
+    FakeHistory,
+    FakeLedger,
+    FakeLimiter,
+    FakeLookup,
+    FakeQueue,
+)
 from tools.emulators.dataverse.administration import edit as dataverse_edit
 from tools.emulators.dataverse.identity import issue
 from tools.emulators.dataverse.loading import load
@@ -146,7 +155,7 @@ class Stage:
             opportunities=FakeLedger(),
             companies=FakeLedger(),
             sales_persons=FakeLedger(),
-            connections=FakeLookup(),
+            connections=FakeConnections(),
             people=FakeLookup(),
             tombstones=FakeLookup(),
             documents=FakeDocuments(),

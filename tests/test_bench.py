@@ -105,6 +105,7 @@ def test_the_first_load_says_what_it_costs(first_load: tuple[str, dict[str, Any]
 
     assert set(first["cpu_split_s"]) == set(PURPOSES)
     assert first["storage"]["entities"]["OpportunityLedger row"] == ROWS
+    assert first["storage"]["entities"]["ConnectionMap row"] == 1  # all of one delivery
     assert first["dataverse"]["requests"] > 0
     assert first["rss_mb"]["peak"] > 0
     assert "times the fewest possible" in printed
@@ -140,6 +141,30 @@ def test_the_recorded_first_load_of_ten_thousand_keeps_the_goal() -> None:
 
     assert recorded["rows"]["opportunities"] == 10_000
     assert recorded["ratio"] <= 1.15
+
+
+# --- the map of connections ------------------------------------------------------------------------------------
+
+
+def test_the_map_of_connections_costs_an_entity_a_delivery(tmp_path: Path) -> None:
+    printed, found = run("bench.connection_map", "--opportunities", "4000", folder=tmp_path)
+
+    assert {item["step"]: item["entities"] for item in found["figures"]} == {
+        "first load": 3,
+        "tidy": 0,
+        "tick": 0,
+        "page": 0,
+        "forget": 1,
+    }
+    assert "| first load | 3 |" in printed
+
+
+def test_the_recorded_map_of_connections_keeps_the_budget() -> None:
+    recorded = recorded_in("connection_map.json")
+    entities = sum(item["entities"] for item in recorded["figures"])
+
+    assert recorded["opportunities"] == 100_000
+    assert entities / recorded["opportunities"] <= 0.15
 
 
 # --- a plan -----------------------------------------------------------------------------------------------------
@@ -179,6 +204,17 @@ def test_the_recorded_plans_need_the_same_memory_and_foretell_the_recorded_load(
     assert abs(large["rss_mb"]["peak"] / small["rss_mb"]["peak"] - 1) <= 0.1
     assert small["flow"]["calls to write"] + small["flow"]["calls to read"] == first["marketo"]["calls"]
     assert small["flow"]["roles added"] == first["flow"]["roles posted"]
+
+
+def test_a_tick_costs_the_fewest_calls_and_an_idle_one_none(tmp_path: Path) -> None:
+    printed, found = run("bench.tick", "--opportunities", "1200", folder=tmp_path)
+    busy, idle = found["busy"], found["idle"]["later"]
+
+    assert found["changes"]["moved"] == 10
+    assert busy["marketo"]["calls"] == sum(busy["fewest"].values()) > 0
+    assert busy["dataverse"]["requests"] <= 20
+    assert (idle["marketo"]["calls"], idle["dataverse"]["requests"]) == (0, 5)
+    assert f"| together | {sum(busy['fewest'].values())} | {busy['marketo']['calls']} | |" in printed
 
 
 # --- a day's changes ----------------------------------------------------------------------------------------------

@@ -7,16 +7,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from sync_core import cli
-from sync_core.model import State
+from sync_core.model import Lane, State, Work
 from tests.flows.org import Org
-from tests.stage import CONFIG, Stage, changed
+from tests.stage import CONFIG, LEASE, Stage, changed
 
 ROOT = Path(__file__).parent.parent
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -263,6 +265,89 @@ def test_a_changed_prefix_of_keys_stops_everything(stage: Stage, org: Org, capsy
     org.stakeholder(org.ann)
     assert run("sync") == cli.GOOD
     assert stage.roles(f"eu-{org.deal}") == {(f"eu-{org.deal}", org.lead_ann, "Decision Maker")}
+
+
+@pytest.mark.parametrize("when", ["2026-13-31", "P", "24M", "yesterday", "P2H"])
+def test_a_time_that_is_none_is_wrong_usage(when: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("backfill", "--since", when)
+
+    assert stopped.value.code == cli.USAGE
+    assert "write it like 2026-01-31 or P24M" in " ".join(capsys.readouterr().err.split())
+
+
+def test_backfill_since_takes_a_period(stage: Stage, org: Org, capsys: Any) -> None:
+    stage.clock.sleep(40 * 86400)
+    org.update("opportunity", org.opportunity("New"), name="Newer")
+
+    assert run("backfill", "--since", "P1M", "--json") == cli.GOOD
+    assert json.loads(capsys.readouterr().out) == {"queued": 1}
+    assert run("backfill", "--since", "P999Y", "--json") == cli.GOOD
+    assert json.loads(capsys.readouterr().out) == {"queued": 2}
+    assert len(stage.world.queue.queues["slow"]) == 2
+
+
+def test_a_backfill_that_is_stopped_says_how_many_are_queued(
+    stage: Stage, org: Org, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pages(*_: Any) -> Iterator[list[str]]:
+        yield [str(uuid4()) for _ in range(1800)]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.world.source, "modified_since", pages)
+
+    assert run("backfill", "--since", "P1M") == 130
+    assert "1,800 were queued. Run it again" in said(capsys)
+
+
+def test_a_changed_opportunity_overtakes_the_backlog_that_sync_works_off(
+    stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`sync` looks for changes as often as the timer would, and delivers them first."""
+    stage.sync()
+    handled: list[str] = []
+    deliver = stage.engine.deliver
+
+    def slowly(body: str, **named: Any) -> Any:
+        handled.append(named["lane"])
+        if len(handled) == 2:
+            org.update("opportunity", org.deal, name="Renamed")
+        stage.clock.sleep(100)
+        return deliver(body, **named)
+
+    monkeypatch.setattr(stage.engine, "deliver", slowly)
+    for _ in range(9):
+        stage.world.queue.put(Work((org.deal,), lane=Lane.SLOW))
+
+    assert run("sync") == cli.GOOD
+
+    assert handled.index("fresh") < 5
+    assert handled.count("slow") == 9
+    assert stage.opportunities()[org.deal]["name"] == "Renamed"
+
+
+def test_status_tells_how_long_the_backlog_takes(stage: Stage, org: Org, capsys: Any) -> None:
+    stage.sync()
+    stage.clock.sleep(4000)
+    for _ in range(3):
+        stage.world.queue.put(Work((org.deal,), lane=Lane.SLOW))
+    assert run("status", "--json") == cli.GOOD
+    assert printed(capsys)["lanes (about)"]["slow"] == {
+        "messages": 3,
+        "records": None,
+        "records a minute lately": None,
+        "minutes until empty": None,
+    }
+
+    letter = stage.world.queue.receive(Lane.SLOW, lease=LEASE)
+    clock = stage.clock.now
+    stage.engine.deliver(letter.body, dequeue_count=1, lease_ends=clock() + LEASE, lane=Lane.SLOW)
+    stage.world.queue.done(Lane.SLOW, letter)
+    run("status", "--json")
+    found = printed(capsys)
+
+    assert found["lanes (about)"]["slow"]["records"] == 2
+    assert "recent" not in found["last runs"]["slow"]
 
 
 def test_backfill_since_queues_what_changed_since(stage: Stage, org: Org, capsys: Any) -> None:

@@ -30,8 +30,8 @@ READ_TIMEOUT = 120.0
 
 SIGN_IN_TIMEOUT = 30.0
 
-CHUNK = 200
-"""Ids per request: a URL may have 32,768 characters, and some requests name the ids twice (dataverse.md §4)."""
+CHUNK = 400
+"""Ids a request may name: 43 characters each, of the 32,768 of a URL (dataverse.md §4)."""
 
 MERGE_DEPTH = 10
 """Merges in a row that are followed."""
@@ -342,7 +342,7 @@ class DataverseClient:
 
     def connections(self, opportunities: Collection[str]) -> Mapping[str, Sequence[Connection]]:
         """See `fold` for how the two rows of a pair become one; every id asked for is in the answer."""
-        rows = self._by_chunk("connection", opportunities, _either_end_among, *_PAIR)
+        rows = self._by_chunk("connection", opportunities, _either_end_among, *_PAIR, twice=True)
         pairs = fold(rows, self._clock.now())
         by_opportunity: dict[str, list[Connection]] = {name.lower(): [] for name in opportunities}
         for pair in pairs:
@@ -362,7 +362,7 @@ class DataverseClient:
             return f"{within('customerid', chunk)} or {within('parentcontactid', chunk)}"
 
         named = self._with_merged(contacts)
-        rows = self._by_chunk("opportunity", named, customer_or_parent, "opportunityid")
+        rows = self._by_chunk("opportunity", named, customer_or_parent, "opportunityid", twice=True)
         return {str(row["opportunityid"]).lower() for row in rows} | self._connected(named, "id")
 
     def opportunities_of_roles(self, roles: Collection[str]) -> set[str]:
@@ -372,7 +372,7 @@ class DataverseClient:
         def customer_or_parent(chunk: Sequence[str]) -> str:
             return f"{within('customerid', chunk)} or {within('parentaccountid', chunk)}"
 
-        rows = self._by_chunk("opportunity", accounts, customer_or_parent, "opportunityid")
+        rows = self._by_chunk("opportunity", accounts, customer_or_parent, "opportunityid", twice=True)
         staff = self._by_chunk("contact", accounts, lambda chunk: within("parentcustomerid", chunk), "contactid")
         people = {str(row["contactid"]).lower() for row in staff}
         of_people = self.opportunities_of_contacts(people) if people else set()
@@ -440,7 +440,7 @@ class DataverseClient:
             named = " or ".join(within(f"record{end}{what}", chunk) for end in "12")
             return f"({named}) and ({' or '.join(map(_is_opportunity, '12'))})"
 
-        rows = self._by_chunk("connection", ids, either, *_ENDS)
+        rows = self._by_chunk("connection", ids, either, *_ENDS, twice=True)
         return {end for row in rows for end in _opportunity_ends(row)}
 
     def _by_chunk(
@@ -450,14 +450,16 @@ class DataverseClient:
         condition: Callable[[Sequence[str]], str],
         *columns: str,
         names: bool = False,
+        twice: bool = False,
     ) -> list[Row]:
-        """All rows that meet *condition*, asked for CHUNK ids at a time and side by side."""
+        """All rows that meet *condition*, asked for side by side; *twice*: it names each id at two places."""
 
         def fetch(chunk: Sequence[str]) -> list[Row]:
             url = self._url(table, *columns, filter=condition(chunk))
             return [row for page in self._pages(url, table, names=names) for row in page]
 
-        return [row for rows in self._fan_out(fetch, list(_chunks(ids))) for row in rows]
+        chunks = list(_chunks(ids, CHUNK // 2 if twice else CHUNK))
+        return [row for rows in self._fan_out(fetch, chunks) for row in rows]
 
     def _pages(self, url: str, table: str, *, names: bool = False) -> Iterator[list[Row]]:
         """The rows of *url* and of all its next links, which are followed as they are; *names*: with annotations."""
@@ -623,9 +625,9 @@ def _origin(url: str) -> tuple[str | None, str | None, int | None]:
     return parts.scheme, parts.host, parts.port or {"https": 443, "http": 80}.get(parts.scheme or "")
 
 
-def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
+def _chunks(ids: Iterable[str], size: int) -> Iterator[list[str]]:
     distinct = list(dict.fromkeys(ids))
-    return (distinct[start : start + CHUNK] for start in range(0, len(distinct), CHUNK))
+    return (distinct[start : start + size] for start in range(0, len(distinct), size))
 
 
 def within(column: str, ids: Sequence[str]) -> str:

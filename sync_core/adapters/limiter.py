@@ -6,6 +6,9 @@
   may still be at work on the request.
 * Day: calls are counted before they are sent, from quota reset to quota reset.
 * Pause: no call of anybody before a moment. After it one call alone probes; the others follow once it succeeds.
+* Lanes: a fresh call that has to wait writes a wish. To the slow lane a wish counts as a call and a slot in use, so
+  that what is free next goes to the fresh call; where nobody fresh waits, the slow lane has everything. Of the day
+  it leaves `KEPT` to the fresh lane: a backlog of many days would else end each of them for everybody.
 
 A call costs two storage writes: state and its ticket are kept between calls, and read again only after somebody
 else has written, or before we wait or refuse.
@@ -40,6 +43,12 @@ PATIENCE = 30.0
 POLL = 0.5
 """Seconds between looks for a free slot; nobody can tell when an answer will come."""
 
+WISH = 5.0
+"""Seconds that a wish outlives the next look of its caller, who renews it then: one that died holds nobody up long."""
+
+KEPT = 10
+"""Percent of the day's calls that the slow lane leaves to the fresh one."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,10 +61,11 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What the document says; times in seconds since 1970."""
+    """What the document says; times in seconds since 1970. `wishes`: until when who asked for a slot is waited for."""
 
     calls: tuple[float, ...] = ()
     slots: Mapping[str, float] = field(default_factory=dict)
+    wishes: Mapping[str, float] = field(default_factory=dict)
     pause: Pause | None = None
     day: str = ""
     used: int = 0
@@ -64,7 +74,12 @@ class Share:
     def of(cls, value: Mapping[str, Any]) -> Share:
         pause = value.get("pause")
         return cls(
-            tuple(value["calls"]), dict(value["slots"]), Pause(**pause) if pause else None, value["day"], value["used"]
+            tuple(value["calls"]),
+            dict(value["slots"]),
+            dict(value.get("wishes", {})),  # a document of an earlier version has none
+            Pause(**pause) if pause else None,
+            value["day"],
+            value["used"],
         )
 
     def at(self, now: datetime) -> Share:
@@ -74,6 +89,7 @@ class Share:
             self,
             calls=tuple(call for call in self.calls if call > second - WINDOW),
             slots={slot: end for slot, end in self.slots.items() if end > second},
+            wishes={slot: end for slot, end in self.wishes.items() if end > second},
             day=day,
             used=self.used if self.day == day else 0,
         )
@@ -118,8 +134,8 @@ class SharedLimiter:
         self._known: tuple[Share, str | None] | None = None
 
     @contextmanager
-    def call(self, *, hold: float) -> Iterator[None]:
-        slot = self._enter(hold)
+    def call(self, *, hold: float, slow: bool = False) -> Iterator[None]:
+        slot = self._enter(hold, slow=slow)
         answered, good = True, False
         try:
             yield
@@ -149,49 +165,69 @@ class SharedLimiter:
     def shares(self) -> tuple[int, int]:
         return self._calls, self._daily
 
-    def _enter(self, hold: float) -> str:
+    def _enter(self, hold: float, *, slow: bool) -> str:
         """Take one call and one slot, waiting for them if that is soon; the slot's name."""
         slot = uuid.uuid4().hex
         patience = self._clock.monotonic() + PATIENCE
-        while wait := self._try(slot, hold):
-            if self._clock.monotonic() + wait > patience:
-                raise Throttled("our share of Marketo's limits is in use", delay=max(wait, 5.0) * (1 + self._random()))
-            self._clock.sleep(wait * (1 + self._random() / 4))
+        while wait := self._try(slot, hold, patience, slow=slow):
+            self._clock.sleep(wait)
         return slot
 
-    def _try(self, slot: str, hold: float) -> float:
-        """0 if the call may be sent now and is written down, else the seconds to wait."""
+    def _try(self, slot: str, hold: float, patience: float, *, slow: bool) -> float:
+        """0 if the call may be sent now and is written down, else the seconds until the next look.
+
+        Raises Throttled when that is after *patience*.
+        """
         with self._lock:
-            if self._known is None or self._wait(self._known[0]) is not None:
+            if self._known is None or self._wait(self._known[0], slow=slow) is not None:
                 self._known = self._read()
             share, ticket = self._known
-            wait = self._wait(share)
+            wait = self._wait(share, slow=slow)
             if isinstance(wait, SyncError):
                 raise wait
-            if wait is not None:
+            if wait is None:
+                return 0.0 if self._write(self._taken(share, slot, hold), ticket) else self._soon()
+            if self._clock.monotonic() + wait > patience:
+                raise Throttled("our share of Marketo's limits is in use", delay=max(wait, 5.0) * (1 + self._random()))
+            # Who only waits for a moment that is known looks soon after it: until then nothing goes to others.
+            wait += (wait if slow else min(wait, POLL)) * self._random() / 4
+            second = self._clock.now().timestamp()
+            if slow or share.wishes.get(slot, 0.0) > second + wait + POLL:
                 return wait
-            return 0.0 if self._write(self._taken(share, slot, hold), ticket) else 0.02 + self._random() / 10
+            wishing = replace(share, wishes={**share.wishes, slot: round(second + wait + WISH, 3)})
+            return wait if self._write(wishing.at(self._clock.now()), ticket) else self._soon()
+
+    def _soon(self) -> float:
+        """Seconds after which somebody who was too late to write looks again."""
+        return 0.02 + self._random() / 10
 
     def _taken(self, share: Share, slot: str, hold: float) -> Share:
         now = self._clock.now()
         share, second = share.at(now), round(now.timestamp(), 3)
         return replace(
-            share, calls=(*share.calls, second), slots={**share.slots, slot: second + hold}, used=share.used + 1
+            share,
+            calls=(*share.calls, second),
+            slots={**share.slots, slot: second + hold},
+            wishes={other: end for other, end in share.wishes.items() if other != slot},
+            used=share.used + 1,
         )
 
-    def _wait(self, share: Share) -> float | SyncError | None:
+    def _wait(self, share: Share, *, slow: bool) -> float | SyncError | None:
         """None if a call may be sent now; the seconds until one may; or why none may for long."""
         now = self._clock.now()
         second, share = now.timestamp(), share.at(now)
         if share.pause and share.pause.until > second and (self._stops or share.pause.kind != "stop"):
             return self._paused(share.pause, share.pause.until - second)
-        if share.used >= self._daily:
+        daily = self._daily - (self._daily * KEPT // 100 if slow else 0)
+        if share.used >= daily:
             delay = (next_reset(now) - now).total_seconds()
-            return QuotaExhausted(f"our {self._daily} Marketo calls of today are used up", delay=delay)
-        if len(share.slots) >= (1 if share.pause else self._concurrency):
+            rest = ", the rest is for fresh changes" if daily < self._daily else ""
+            return QuotaExhausted(f"our {daily} Marketo calls of today are used up{rest}", delay=delay)
+        wishes = len(share.wishes) if slow else 0
+        if len(share.slots) + wishes >= (1 if share.pause else self._concurrency) or wishes >= self._calls:
             return POLL
-        if len(share.calls) >= self._calls:
-            return max(sorted(share.calls)[-self._calls] + WINDOW - second, 0.001)
+        if len(share.calls) + wishes >= self._calls:
+            return max(sorted(share.calls)[wishes - self._calls] + WINDOW - second, 0.001)
         return None
 
     def _paused(self, pause: Pause, seconds: float) -> float | SyncError:

@@ -11,6 +11,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import random as chance
@@ -166,8 +167,15 @@ class MarketoClient:
         self._tokens = MarketoTokens(self._transport, settings, clock)
         self._fields: Memo[Mapping[str, MarketoField]] = Memo(clock, 86_400)
         self._skew: float | None = None
+        self._slow = False
 
     # --- the port ---------------------------------------------------------------------------------------------
+
+    def yielding(self) -> MarketoClient:
+        """It shares everything: the token, what was described, the connections."""
+        other = copy(self)
+        other._slow = True
+        return other
 
     def sign_in(self) -> None:
         self._tokens.get()
@@ -321,7 +329,7 @@ class MarketoClient:
         """One HTTP request inside one call of the limiter; a token it shows to be dead is dropped."""
         token = self._tokens.get()
         try:
-            with self._limiter.call(hold=request.timeout + HOLD):
+            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
                 self._check_time(request)
                 reply = self._transport.send(
                     request.method,

@@ -25,7 +25,14 @@ from azure.storage.queue import (
 )
 from requests.adapters import HTTPAdapter
 
-from sync_core.adapters.tables import TableDocuments, TableHistory, TableLedger, TableMap, storage_answers
+from sync_core.adapters.tables import (
+    TableConnections,
+    TableDocuments,
+    TableHistory,
+    TableLedger,
+    TableMap,
+    storage_answers,
+)
 from sync_core.adapters.transport import Anonymous
 from sync_core.adapters.work_queue import StorageQueue
 from sync_core.errors import ConfigurationError, Unavailable
@@ -47,7 +54,7 @@ class Storage:
     opportunities: TableLedger
     companies: TableLedger
     sales_persons: TableLedger
-    connections: TableMap
+    connections: TableConnections
     people: TableMap
     tombstones: TableMap
     history: TableHistory
@@ -75,7 +82,7 @@ def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: s
         opportunities=TableLedger(table("OpportunityLedger"), clock, fan_out),
         companies=TableLedger(table("CompanyLedger"), clock, fan_out),
         sales_persons=TableLedger(table("SalesPersonLedger"), clock, fan_out, prefix=0),  # few: one partition
-        connections=TableMap(table("ConnectionMap"), fan_out),
+        connections=TableConnections(table("ConnectionMap"), clock, fan_out),
         people=TableMap(table("People"), fan_out),
         tombstones=TableMap(table("Tombstones"), fan_out),
         history=TableHistory(table("History")),

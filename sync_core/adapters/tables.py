@@ -4,6 +4,8 @@
                                !waiting|<due>|<id>         points at a row that is neither in step nor gone
                                <id>                        the row
     map     <hex digit of a hash>  <id>                    one small value
+    pairs   new                    <time> <any>            a segment: what one write added
+            base                   <greatest id in it>     a leaf: all pairs of the connections up to that id
     state   <kind>                 <name>                  one document
 
 A row, its pointer and its partition's counts change in one transaction, so they can't disagree. Content is one JSON
@@ -14,15 +16,18 @@ from __future__ import annotations
 
 import json
 import re
+from base64 import b64decode, b64encode
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
-from itertools import islice, product
+from itertools import count, islice, pairwise, product
 from typing import Any, NamedTuple
+from uuid import UUID, uuid4
 
 from azure.core import MatchConditions
 from azure.core.exceptions import (
@@ -46,6 +51,9 @@ Operation = tuple[str, Entity, Mapping[str, Any]]
 """One step of a transaction, as the SDK takes it: name, entity, conditions."""
 
 PAGE = 1_000  # entities of one answer, the service's limit
+SEGMENTS = 32  # of the connection map, until they go into the leaves: a read takes them all
+PAIRS = 5_000  # of one entity: 43 characters each, 430 KB as the service counts them, of 1 MiB
+FOLDED = 20_000  # connections that go into one leaf in one transaction, of 100 entities and 4 MiB
 TRANSACTION_ENTITIES = 100  # the service's limit
 TRANSACTION_BYTES = 3_000_000  # of 4 MiB, which the service counts with the headers of every part
 CHUNK = 30_000  # characters of one property; the service takes 32,768 UTF-16 units (azure.md §6)
@@ -210,7 +218,7 @@ class _Table:
 
     def pages(self, query: str, *select: str) -> Iterator[Sequence[Entity]]:
         """All that fits, in pages as they come, empty ones too."""
-        pages = self._client.query_entities(query, results_per_page=PAGE, select=list(select)).by_page()
+        pages = self._client.query_entities(query, results_per_page=PAGE, select=list(select) or None).by_page()
         while True:
             entities = None
             with self._reading():
@@ -576,6 +584,143 @@ class TableMap:
         if self._table.submit(operations) is not None:  # somebody else deleted one of them in between
             for _, entity, _ in operations:
                 self._table.drop(entity["PartitionKey"], entity["RowKey"])
+
+
+class TableConnections:
+    """Port `ConnectionMap`: each write is one entity, a segment; `tidy` folds them into leaves, which are in order.
+
+    A deletion is a segment's pair as well: with `_NOBODY` it ends what stands before it. Segments go only after all
+    their pairs are in the leaves, and are read before the leaves: a pair that moves meanwhile is seen twice.
+    """
+
+    def __init__(self, table: TableClient, clock: Clock, fan_out: FanOut) -> None:
+        self._table = _Table(table)
+        self._clock = clock
+        self._fan_out = fan_out
+        self._numbers = count()  # a clock may stand still between two writes
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
+        wanted = {_hex(id): id for id in ids}
+        if not wanted:
+            return {}
+        pages = self._table.pages("PartitionKey eq 'new'")
+        later = [pair for page in pages for entity in page for pair in _pairs(entity) if pair[0] in wanted]
+        keys = sorted(wanted)
+        parts = self._by_leaf(keys) if len(keys) >= FEW else [[key] for key in keys]
+        found: _Pairs = {}
+        for held in self._fan_out(self._in_leaves, parts):
+            found |= held
+        _add(found, later)
+        return {wanted[key]: {str(UUID(each)) for each in known} for key, known in found.items()}
+
+    def write(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Under keys that nobody else uses: writers are in nobody's way."""
+        stamp = _stamp(self._clock.now())
+        for start in range(0, len(pairs), PAIRS):
+            part = [(_hex(connection), _hex(opportunity)) for connection, opportunity in pairs[start : start + PAIRS]]
+            entity = _entity("new", f"{stamp} {next(self._numbers):08} {uuid4().hex}", _packed(part))
+            if self._table.submit([("upsert", entity, {"mode": UpdateMode.REPLACE})]) is not None:
+                raise Unavailable("The connection map takes no entry.")
+
+    def delete(self, ids: Collection[str]) -> None:
+        self.write([(id, _NOBODY) for id in ids])
+
+    def tidy(self, *, until: float) -> None:
+        """Once in `SEGMENTS` writes, each leaf that changes. What was done when time ran out, the next one skips."""
+        query = "PartitionKey eq 'new'"
+        while self._clock.monotonic() < until:
+            if len(self._table.query(query, {}, SEGMENTS, "RowKey")) < SEGMENTS:
+                return
+            segments = self._table.query(query, {}, SEGMENTS)
+            changes: defaultdict[str, list[str]] = defaultdict(list)
+            for connection, opportunity in (pair for segment in segments for pair in _pairs(segment)):
+                changes[connection].append(opportunity)
+            if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):
+                for segment in segments:
+                    self._table.drop("new", segment["RowKey"])
+
+    def _in_leaves(self, keys: Sequence[str]) -> _Pairs:
+        found: _Pairs = {}
+        while keys:
+            leaf = self._leaf(keys[0])
+            rest = bisect_right(keys, leaf["RowKey"]) if leaf else len(keys)
+            wanted, keys = set(keys[:rest]), keys[rest:]
+            _add(found, (pair for pair in (_pairs(leaf) if leaf else ()) if pair[0] in wanted))
+        return found
+
+    def _leaf(self, key: str) -> Entity | None:
+        """Where *key* is, or would be; None before there is any leaf, since the last one takes all that is greater."""
+        found = self._table.query("PartitionKey eq 'base' and RowKey ge @key", {"key": key}, 1)
+        return found[0] if found else None
+
+    def _by_leaf(self, keys: list[str]) -> Iterator[list[str]]:
+        """*keys*, in order, in parts that no two leaves share."""
+        for page in self._table.pages("PartitionKey eq 'base'", "RowKey"):
+            for leaf in page:
+                number = bisect_right(keys, leaf["RowKey"])
+                if number:
+                    yield keys[:number]
+                keys = keys[number:]
+        if keys:
+            yield keys
+
+    def _fold(self, changes: Mapping[str, Sequence[str]], until: float, keys: Sequence[str]) -> bool:
+        """The *changes* of *keys* into their leaf, again when somebody else was first; False if time ran out."""
+        while keys and self._clock.monotonic() < until:
+            leaf = self._leaf(keys[0])
+            last = leaf["RowKey"] if leaf else _LAST
+            number = min(bisect_right(keys, last), FOLDED)
+            held: _Pairs = {}
+            _add(held, _pairs(leaf) if leaf else ())
+            changed = _add(held, ((key, each) for key in keys[:number] for each in changes[key]))
+            if not changed or self._table.submit(_leaves(held, last, _etag(leaf) if leaf else None)) is None:
+                keys = keys[number:]
+        return not keys
+
+
+_Pair = tuple[str, str]  # connection and opportunity in 32 hex digits each
+_Pairs = dict[str, set[str]]
+_NOBODY = "0" * 32
+_LAST = "f" * 32
+
+
+def _add(held: _Pairs, pairs: Iterable[_Pair]) -> bool:
+    """Put *pairs* into *held*, in order; whether that changed anything."""
+    changed = False
+    for connection, opportunity in pairs:
+        if opportunity == _NOBODY:
+            changed |= held.pop(connection, None) is not None
+        elif opportunity not in (known := held.setdefault(connection, set())):
+            known.add(opportunity)
+            changed = True
+    return changed
+
+
+def _leaves(held: _Pairs, last: str, ticket: str | None) -> list[Operation]:
+    """The leaf up to *last*, under *ticket*; of one that holds too many, even parts, each a new leaf but the last."""
+    keys = sorted(held)
+    number = -(-len(keys) // PAIRS) or 1
+    cuts = [len(keys) * part // number for part in range(number + 1)]
+    parts = [keys[start:end] for start, end in pairwise(cuts)]
+    names = [*(part[-1] for part in parts[:-1]), last]
+    entities = [
+        _entity("base", name, _packed((key, each) for key in part for each in sorted(held[key])))
+        for name, part in zip(names, parts, strict=True)
+    ]
+    return [*(_put(entity, None) for entity in entities[:-1]), _put(entities[-1], ticket)]
+
+
+def _packed(pairs: Iterable[_Pair]) -> str:
+    return b64encode(b"".join(bytes.fromhex(connection + opportunity) for connection, opportunity in pairs)).decode()
+
+
+def _pairs(entity: Entity) -> Iterator[_Pair]:
+    digits = b64decode(_content(entity)).hex()
+    return ((digits[start : start + 32], digits[start + 32 : start + 64]) for start in range(0, len(digits), 64))
+
+
+def _hex(id: str) -> str:
+    return id.replace("-", "")
 
 
 class TableHistory:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from itertools import chain, islice
 from typing import Any
@@ -14,7 +14,7 @@ from sync_core.flows.observe import PER_CALL
 from sync_core.flows.world import World
 from sync_core.mapping import Source, SyncConfig
 from sync_core.messages import split
-from sync_core.model import Lane, MarketoField, Work
+from sync_core.model import Document, Lane, MarketoField, Work
 from sync_core.rules.words import counted
 
 MAPPING = ("stamp", "mapping")
@@ -35,17 +35,24 @@ def _digest(source: Source) -> str:
     return hashlib.blake2b(source.model_dump_json().encode(), digest_size=4).hexdigest()
 
 
-def notice(world: World, *, idle: bool) -> bool:
-    """Remember the mapping that runs now; whether everything is to be looked at again because of it.
+def notice(world: World, *, idle: bool, look_again: Callable[[], None]) -> None:
+    """Remember the mapping that runs now, and have everything looked at again because of it.
 
-    True after a change of the mapping (unless it is applied by hand), after a field that was left alone came back,
-    and after `backfill`. *idle*: nothing is being read again, so that a changed mapping is applied by now.
+    So after a change of the mapping (unless it is applied by hand), after a field that was left alone came back, and
+    after `backfill`; remembered once *look_again* has returned, so that a crash before repeats it.
+    *idle*: nothing is being read again, so that a changed mapping is applied by now.
     """
     document = world.documents.read(*MAPPING)
     known = document.value if document else {}
     asked = world.documents.read(*BACKFILL)
     changed = known.get("version") != world.config.version
-    returned = _take_returned(world)
+    left = world.documents.read(*LEFT_ALONE)
+    applied = changed and bool(known) and world.config.sync.apply_mapping == "auto"
+    waits = not changed and known.get("waits", False)  # what is back comes with the rest then
+    if applied or asked is not None or (left is not None and left.value["returned"] and not waits):
+        look_again()
+    if left is not None:
+        _note_returned(world, left)
     if changed:
         fields = {name: _digest(source) for name, source in mapped_fields(world.config).items()}
         new = sorted(name for name, digest in fields.items() if known.get("fields", {}).get(name) != digest)
@@ -65,9 +72,6 @@ def notice(world: World, *, idle: bool) -> bool:
         world.documents.write(*MAPPING, {**known, "waits": False, "applying": waited}, document.ticket)
     if asked is not None:
         world.documents.delete(*BACKFILL)
-    applied = changed and bool(known) and world.config.sync.apply_mapping == "auto"
-    waits = not changed and known.get("waits", False)  # what is back comes with the rest then
-    return applied or asked is not None or (bool(returned) and not waits)
 
 
 def _forget_cleared(world: World) -> None:
@@ -98,11 +102,8 @@ def leave_alone(world: World, section: str, suspended: Mapping[str, str]) -> Map
     return left
 
 
-def _take_returned(world: World) -> Collection[str]:
-    """Fields that are back. While others are not, a record of each kind is looked at now and then, to notice."""
-    document = world.documents.read(*LEFT_ALONE)
-    if document is None:
-        return ()
+def _note_returned(world: World, document: Document) -> None:
+    """Fields that are back are known now. While others are not, a record of each kind is looked at now and then."""
     value, now = document.value, world.clock.now()
     look = value["fields"] and value.get("looked", "") <= (now - LOOK_EVERY).isoformat()
     if value["returned"] or look:
@@ -113,8 +114,6 @@ def _take_returned(world: World) -> Collection[str]:
         accounts = tuple(islice(chain.from_iterable(world.companies.ids()), 1))
         for work in split(Work(opportunities, accounts, lane=Lane.SLOW, why="left alone")):
             world.queue.put(work)
-    returned: Collection[str] = value["returned"]
-    return returned
 
 
 def backfill(world: World, clear: Collection[str] = ()) -> None:

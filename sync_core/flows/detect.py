@@ -1,10 +1,14 @@
 """One tick: follow the delta links, queue the ids that changes affect, only then store the links (design.md §4).
 
-    links of connection, contact, account … ; connection roles ┐
+    links that are followed: opportunity, connection,          ┐
+    contact, account …; connection roles                       │
                                                                ├─▶ basket of ids ──▶ queue ──▶ new links stored
-    link of opportunity (first read: only once the others      ┘
-    are taken), then the overlap query, then the comparison of ids after a full read
+    what is read from the start: the opportunities once all    │
+    other links are taken, then the overlap query, then the    │
+    comparison of ids                                          ┘
 
+What changed comes before anything that is read from the start, and in the fresh lane: of a tick at most `fresh_max`
+ids, and a table that brings more than that takes the slow lane alone.
 A crash anywhere repeats work and skips none (design.md §2.1). Nothing here talks to Marketo.
 A table without change tracking is followed by `modifiedon`, and read again as after a dead link once a day.
 """
@@ -15,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any, ClassVar
 
 from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, Unavailable
@@ -33,9 +38,11 @@ OPPORTUNITY = "opportunity"
 OPPORTUNITY_TYPE = 3
 ROLES = ("stamp", "connection roles")
 OVERLAP = timedelta(minutes=10)
+GLANCE = timedelta(minutes=20)  # as long as two ticks may take, and some for clocks that differ
 UNTRACKED_FOR = timedelta(hours=24)
 HISTORY = ("stamp", "history")
 HISTORY_FOR = timedelta(days=90)
+FULL_READ = "read from the start"
 UNMATCHED_FOR = timedelta(hours=1)
 CONNECTION_ENDS = ("_record1id_value", "_record2id_value", "record1objecttypecode", "record2objecttypecode")
 DUE_PER_TICK = 1800
@@ -69,6 +76,28 @@ class Feed:
 
 
 @dataclass(slots=True)
+class Basket:
+    """Ids to be looked at, each once, in the order they were found."""
+
+    opportunities: dict[str, None] = field(default_factory=dict)
+    accounts: dict[str, None] = field(default_factory=dict)
+    users: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def kinds(self) -> tuple[dict[str, None], ...]:
+        return self.opportunities, self.accounts, self.users
+
+    def move_to(self, other: Basket) -> None:
+        for mine, others in zip(self.kinds, other.kinds, strict=True):
+            others |= mine
+        self.clear()
+
+    def clear(self) -> None:
+        for ids in self.kinds:
+            ids.clear()
+
+
+@dataclass(slots=True)
 class Tick:
     """What one tick saw and queued; `complete` is false when the time box ended it, the next tick goes on."""
 
@@ -92,10 +121,10 @@ class _Detection:
         self.world = world
         self.stop_at = world.clock.monotonic() + time_box
         self.tick = Tick()
-        self.queued = 0
-        self.opportunities: dict[str, None] = {}
-        self.accounts: dict[str, None] = {}
-        self.users: dict[str, None] = {}
+        self.found, self.fresh, self.slow = Basket(), Basket(), Basket()
+        self.source = ""  # of what is in `found`: a table, or `FULL_READ`
+        self.counted = Counter[str]()  # ids by source
+        self.fresh_left = world.config.sync.fresh_max
         self.doomed: list[str] = []
         self.forget: list[str] = []
         self.unsaved: list[Feed] = []
@@ -108,20 +137,35 @@ class _Detection:
         self._queue_due()
         tables = side_tables(self.world.config)
         feeds = {table: self._load(table) for table in (*tables, OPPORTUNITY)}
-        self._notice_mapping(feeds[OPPORTUNITY])
+        opportunities = feeds[OPPORTUNITY]
+        self.force = opportunities.force
+        if opportunities.following:
+            self._follow(opportunities, _Detection._opportunities)
+        self._glance(opportunities)
         self._retry_unmatched()
         self._compare_roles()
         for table in tables:
-            self._follow(feeds[table], self._SIDES[table], everything=feeds[OPPORTUNITY])
+            if feeds[table].following:
+                self._follow(feeds[table], self._SIDES[table], everything=opportunities)
+        self._notice_mapping(opportunities)
+        for table in tables:
+            if not feeds[table].following:
+                self._follow(feeds[table], self._SIDES[table], everything=opportunities)
         if all(feeds[table].following for table in tables) and self._time_left():
-            self.force = feeds[OPPORTUNITY].force
-            self._follow(feeds[OPPORTUNITY], _Detection._opportunities)
-            self._finish_full_read(feeds[OPPORTUNITY])
-            self._compare_if_asked(feeds[OPPORTUNITY])
+            if not opportunities.following:
+                self._follow(opportunities, _Detection._opportunities)
+            self._finish_full_read(opportunities)
+            self._compare_if_asked(opportunities)
         self._save()
+        self._tidy()
         self._forget_history()
         self.tick.complete = self.tick.complete and all(feed.following for feed in feeds.values())
         return self.tick
+
+    def _tidy(self) -> None:
+        """Deliveries add to the map of connections: after a tick that saw or queued something, or found messages."""
+        if self.tick.counts.total() or any(self.lengths[lane] for lane in Lane):
+            self.world.connections.tidy(until=self.stop_at)
 
     def _forget_history(self) -> None:
         """Once a day, what is older than `HISTORY_FOR`."""
@@ -150,9 +194,13 @@ class _Detection:
     def _follow(
         self, feed: Feed, take: Callable[[_Detection, ChangePage], None], *, everything: Feed | None = None
     ) -> None:
-        """Read pages until the delta link; after each page but the last, queue, then keep the next link."""
-        while feed.phase in ("reading", "following") and self._time_left():
-            full = feed.phase == "reading"
+        """Read pages until the delta link; after each page but the last, queue, then keep the next link.
+
+        A link that turns out to be lost ends the following; a read from the start begins again.
+        """
+        full = feed.phase == "reading"
+        self._turn_to(FULL_READ if full else feed.table)
+        while feed.phase == ("reading" if full else "following") and self._time_left():
             try:
                 page = self._page(feed, take)
             except DeltaLinkExpired as error:
@@ -191,6 +239,7 @@ class _Detection:
         except NotTracked:
             feed.tracked = False
             if feed.table == OPPORTUNITY:
+                self._turn_to(FULL_READ)
                 for ids in self.world.source.ids(OPPORTUNITY):
                     self._add(ids)
                     self._flush()
@@ -211,9 +260,9 @@ class _Detection:
     def _link_in_hand(self, feed: Feed, everything: Feed) -> None:
         """The side table is followed from here; if its link had been lost, what shows it is looked at again."""
         if feed.again and feed.table == "account":
-            self._add_all(self.world.companies, self.accounts)
+            self._add_all(self.world.companies, self.found.accounts)
         if feed.again and feed.table == "systemuser":
-            self._add_all(self.world.sales_persons, self.users)
+            self._add_all(self.world.sales_persons, self.found.users)
         if feed.again:
             self._start_over(everything)
             self._save(everything)
@@ -226,6 +275,7 @@ class _Detection:
 
     def _finish_full_read(self, feed: Feed) -> None:
         """After the link is in hand: changes during the read, then deletions by comparison (design.md §2.8)."""
+        self._turn_to(OPPORTUNITY)
         if feed.phase == "overlap" and self._time_left():
             since = datetime.fromisoformat(feed.since) - OVERLAP
             for ids in self.world.source.modified_since(OPPORTUNITY, since):
@@ -237,6 +287,15 @@ class _Detection:
             self._compare()
             feed.phase, feed.again, feed.force = "following", False, False
             self.unsaved.append(feed)
+
+    def _glance(self, feed: Feed) -> None:
+        """While a read from the start goes on over several ticks: the opportunities that changed since the last one."""
+        if feed.phase == "reading" and feed.link is not None:
+            self.counted[FULL_READ] = self.world.config.sync.fresh_max
+            self._turn_to(OPPORTUNITY)
+            for ids in self.world.source.modified_since(OPPORTUNITY, self.world.clock.now() - GLANCE):
+                self._add(ids)
+                self._flush()
 
     def _compare_if_asked(self, feed: Feed) -> None:
         """Reconcile met ids that stay invisible: only a complete enumeration tells whether they are gone."""
@@ -268,11 +327,11 @@ class _Detection:
         self.doomed += page.deleted
 
     def _connections(self, page: ChangePage) -> None:
-        """The opportunity on either side now, and the one on record: only that one knows a deleted connection."""
+        """The opportunity on either side now, and those on record: only they know a deleted connection."""
         for row in page.rows:
             self._add(row[f"_record{side}id_value"] for side in (1, 2) if _type(row, side) == OPPORTUNITY_TYPE)
         known = self.world.connections.read({row["connectionid"] for row in page.rows} | set(page.deleted))
-        self._add(entry["o"] for entry in known.values())
+        self._add(chain.from_iterable(known.values()))
         matched = [key for key in page.deleted if key in known]
         self.forget += matched
         self._keep_unmatched(set(page.deleted) - set(matched))
@@ -285,13 +344,13 @@ class _Detection:
 
     def _accounts(self, page: ChangePage) -> None:
         changed = {row["accountid"] for row in page.rows} | set(page.deleted)
-        self.accounts |= dict.fromkeys(self.world.companies.rows(changed) if changed else ())
+        self.found.accounts |= dict.fromkeys(self.world.companies.rows(changed) if changed else ())
         if changed and sides(self.world.config.filter.rule)["account"]:
             self._add(self.world.source.opportunities_of_accounts(changed))
 
     def _users(self, page: ChangePage) -> None:
         changed = {row["systemuserid"] for row in page.rows}
-        self.users |= dict.fromkeys(self.world.sales_persons.rows(changed) if changed else ())
+        self.found.users |= dict.fromkeys(self.world.sales_persons.rows(changed) if changed else ())
 
     def _teams(self, page: ChangePage) -> None:
         changed = {row["teamid"] for row in page.rows}
@@ -307,6 +366,7 @@ class _Detection:
 
     def _compare_roles(self) -> None:
         """Connection roles are few: reading them all costs what a delta link would, and needs no change tracking."""
+        self._turn_to("connectionrole")
         now = {key: f"{role.category} {role.name}" for key, role in self.world.source.connection_roles().items()}
         known = self.world.documents.read(*ROLES)
         if known is not None and known.value == now:
@@ -323,10 +383,11 @@ class _Detection:
             self.world.documents.write("unmatched", f"{now} {number:04}", {"ids": batch}, None)
 
     def _retry_unmatched(self) -> None:
-        for name, value in self.world.documents.list("unmatched", limit=1000):
-            known = self.world.connections.read(value["ids"])
-            self._add(entry["o"] for entry in known.values())
-            self.forget += known
+        documents = self.world.documents.list("unmatched", limit=1000)
+        known = self.world.connections.read({key for _, value in documents for key in value["ids"]})
+        self._add(chain.from_iterable(known.values()))
+        self.forget += known
+        for name, _ in documents:
             if datetime.fromisoformat(name.split()[0]) + UNMATCHED_FOR < self.world.clock.now():
                 self._flush()
                 self.world.documents.delete("unmatched", name)
@@ -356,19 +417,34 @@ class _Detection:
     # --- queue first, then mark ---------------------------------------------------------------------------
 
     def _add(self, ids: Iterable[str]) -> None:
-        self.opportunities |= dict.fromkeys(ids)
+        self.found.opportunities |= dict.fromkeys(ids)
+
+    def _turn_to(self, source: str) -> None:
+        """What is found from here on is of *source*."""
+        if source != self.source:
+            self._choose_lane()
+            self.source = source
+
+    def _choose_lane(self) -> None:
+        """A source with more ids than are fresh in one tick goes to the slow lane, and takes nobody else along."""
+        number = sum(map(len, self.found.kinds))
+        self.counted[self.source] += number
+        left = self.world.config.sync.fresh_max if self.source == FULL_READ else self.fresh_left
+        fresh = number <= left and self.counted[self.source] <= self.world.config.sync.fresh_max
+        if fresh and self.source != FULL_READ:
+            self.fresh_left -= number
+        self.found.move_to(self.fresh if fresh else self.slow)
 
     def _flush(self) -> None:
-        """Put everything in the basket on the queue: one fresh message, or full ones for the slow lane."""
+        """Put everything that was found on the queue: one fresh message, or full ones for the slow lane."""
+        self._choose_lane()
         seen = self.world.clock.now().isoformat(timespec="seconds")
-        opportunities, accounts, users = (tuple(ids) for ids in (self.opportunities, self.accounts, self.users))
-        whole = Work(opportunities, accounts, users=users, force=self.force, seen=seen)
-        self.queued += whole.size
-        lane = Lane.FRESH if self.queued <= self.world.config.sync.fresh_max else Lane.SLOW
-        for work in split(replace(whole, lane=lane)):
-            self.world.queue.put(work)
-        self.tick.counts["queued"] += whole.size
-        for basket in (self.opportunities, self.accounts, self.users):
+        for lane, basket in ((Lane.FRESH, self.fresh), (Lane.SLOW, self.slow)):
+            opportunities, accounts, users = map(tuple, basket.kinds)
+            whole = Work(opportunities, accounts, lane, users=users, force=self.force, seen=seen)
+            for work in split(whole):
+                self.world.queue.put(work)
+            self.tick.counts["queued"] += whole.size
             basket.clear()
 
     def _save(self, *feeds: Feed) -> None:
@@ -402,11 +478,15 @@ class _Detection:
 
     def _notice_mapping(self, feed: Feed) -> None:
         """A changed mapping: every opportunity and every company is looked at again, in the slow lane."""
-        if notice(self.world, idle=feed.following and not self.lengths[Lane.SLOW]):
-            self.queued = self.world.config.sync.fresh_max
-            self._add_all(self.world.companies, self.accounts)
+
+        def look_again() -> None:
+            self.counted[FULL_READ] = self.world.config.sync.fresh_max
+            self._turn_to(FULL_READ)
+            self._add_all(self.world.companies, self.found.accounts)
             self._start_over(feed)
             self._save(feed)
+
+        notice(self.world, idle=feed.following and not self.lengths[Lane.SLOW], look_again=look_again)
 
     def _empty_poison(self) -> None:
         """Poison copies live 7 days and lose their count: queue the halves forced, park a single id (§2.9)."""

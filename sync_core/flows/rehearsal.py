@@ -12,7 +12,7 @@ import json
 import sqlite3
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock
@@ -38,7 +38,7 @@ from sync_core.model import (
     State,
     Work,
 )
-from sync_core.ports import Documents, History, Ledger, Lookup, Marketo
+from sync_core.ports import ConnectionMap, Documents, History, Ledger, Lookup, Marketo
 
 KEYS = {
     MarketoObject.OPPORTUNITY: OPPORTUNITY_ID,
@@ -174,6 +174,30 @@ class LookupOver:
 
     def delete(self, ids: Collection[str]) -> None:
         self._kept.write(self._place, dict.fromkeys(ids, ""))
+
+
+class ConnectionsOver:
+    """Port `ConnectionMap` over the real one; an empty text stands for what was deleted."""
+
+    def __init__(self, base: ConnectionMap, kept: Kept) -> None:
+        self._base = base
+        self._kept = kept
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
+        over = self._kept.read("connections", ids)
+        found = dict(self._base.read([key for key in ids if key not in over]))
+        return found | {key: set(json.loads(text)) for key, text in over.items() if text}
+
+    def write(self, pairs: Sequence[tuple[str, str]]) -> None:
+        new = dict(self.read({connection for connection, _ in pairs}))
+        for connection, opportunity in pairs:
+            new[connection] = new.get(connection, set()) | {opportunity}
+        self._kept.write("connections", {key: json.dumps(sorted(each)) for key, each in new.items()})
+
+    def delete(self, ids: Collection[str]) -> None:
+        self._kept.write("connections", dict.fromkeys(ids, ""))
+
+    def tidy(self, *, until: float) -> None: ...
 
 
 class PeopleOver(LookupOver):
@@ -312,6 +336,10 @@ class Foretold:
     matched: list[Lead] = field(default_factory=list)
     created: int = 0
     lock: Lock = field(default_factory=Lock)
+
+    def yielding(self) -> Foretold:
+        """A person waits for a plan: its calls are nobody's backlog."""
+        return self
 
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         return self.base.describe(kind)
@@ -537,7 +565,7 @@ def rehearse(world: World) -> Rehearsal:
         opportunities=opportunities,
         companies=companies,
         sales_persons=sales_persons,
-        connections=LookupOver(world.connections, kept, "connections"),
+        connections=ConnectionsOver(world.connections, kept),
         people=people,
         tombstones=LookupOver(world.tombstones, kept, "tombstones"),
         documents=DocumentsOver(world.documents),

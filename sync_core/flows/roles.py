@@ -107,13 +107,12 @@ class Roles:
 
     def _remember_connections(self, cases: list[OpportunityCase]) -> None:
         """Before a role is posted: its connections' tombstones will carry nothing but their ids (design.md §4)."""
-        entries = {}
+        pairs = []
         for case in cases:
             known = {reason for role in case.row.roles for reason in role.reasons}
             reasons = {reason for role in case.wanted for reason in role.reasons}
-            for reason in reasons - known - {CUSTOMER, PARENT_CONTACT}:
-                entries[reason] = {"o": case.id}
-        self.world.connections.write(entries)
+            pairs += [(reason, case.id) for reason in reasons - known - {CUSTOMER, PARENT_CONTACT}]
+        self.world.connections.write(pairs)
 
     def _remember_texts(self, texts: set[str]) -> None:
         """Before a role is posted: its connection role may be renamed before anybody knows that it was posted."""

@@ -15,6 +15,7 @@ from sync_core.flows.world import World
 from sync_core.messages import FULL, split
 from sync_core.model import LEFT_OUT, Lane, State, Work
 from sync_core.ports import Ledger
+from sync_core.rules.pace import forecast
 
 SHOWN = 1000
 
@@ -27,19 +28,33 @@ def status(world: World) -> dict[str, Any]:
     pause = documents.read(*PAUSE)
     queues = dict(world.queue.lengths())
     feeds = {table: _phase(value) for table, value in documents.list("feed")}
+    runs = dict(documents.list("run"))
     return {
         **({"paused": dict(pause.value)} if pause else {}),
         "opportunities": _states(world.opportunities),
         "companies": _states(world.companies),
         **({"sales persons": _states(world.sales_persons)} if world.config.owner.salesperson else {}),
         "queues (about)": queues,
+        "lanes (about)": _lanes(world, queues, runs),
         "feeds": {table: feeds.get(table, "not started") for table in (*side_tables(world.config), OPPORTUNITY)},
-        "last runs": {name: dict(value) for name, value in documents.list("run")},
+        "last runs": {name: {k: v for k, v in run.items() if k != "recent"} for name, run in runs.items()},
         "Marketo calls today": world.limiter.used_today(),
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
         "pair": {name: stamp.value[name] for name in ("organization", "munchkin", "schema")} if stamp else {},
         "mapping": in_words(world, idle=feeds.get(OPPORTUNITY, "").startswith("following") and not queues[Lane.SLOW]),
     }
+
+
+def lanes(world: World) -> dict[Lane, dict[str, int | None]]:
+    """What waits in each lane, and how long it will take (`rules.pace:forecast`)."""
+    return _lanes(world, world.queue.lengths(), dict(world.documents.list("run")))
+
+
+def _lanes(
+    world: World, queues: Mapping[str, int], runs: Mapping[str, Mapping[str, Any]]
+) -> dict[Lane, dict[str, int | None]]:
+    now = world.clock.now()
+    return {lane: forecast(queues[lane], runs.get(lane, {}).get("recent", ()), now) for lane in Lane}
 
 
 def _states(ledger: Ledger) -> dict[str, int]:
@@ -87,9 +102,10 @@ def approve_removals(world: World) -> int:
         still = [replace(row, approved=True) for row in rows.values() if row.state is State.HELD]
         lost = world.opportunities.write(still)
         done = tuple(sorted({row.id for row in still} - lost))
-        for work in split(Work(done, lane=Lane.FRESH, why="approved")):
-            world.queue.put(work)
         approved += len(done)
+        lane = Lane.FRESH if approved <= world.config.sync.fresh_max else Lane.SLOW
+        for work in split(Work(done, lane=lane, why="approved")):
+            world.queue.put(work)
     return approved
 
 

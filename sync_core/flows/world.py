@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_core.mapping import SyncConfig
-from sync_core.ports import Clock, Dataverse, Documents, FanOut, History, Ledger, Limiter, Lookup, Marketo, Queue
+from sync_core.ports import (
+    Clock,
+    ConnectionMap,
+    Dataverse,
+    Documents,
+    FanOut,
+    History,
+    Ledger,
+    Limiter,
+    Lookup,
+    Marketo,
+    Queue,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +35,7 @@ class World:
     opportunities: Ledger
     companies: Ledger
     sales_persons: Ledger
-    connections: Lookup
+    connections: ConnectionMap
     people: Lookup
     tombstones: Lookup
     documents: Documents

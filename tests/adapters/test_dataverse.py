@@ -405,7 +405,7 @@ def test_rows_are_asked_for_in_chunks_side_by_side(connect, app) -> None:
 
     assert {row["name"] for row in rows.values()} == {f"Deal {number}" for number in range(450)}
     assert set(rows[ids[0]]) == {"opportunityid", "name", "statecode"}
-    assert len(asked) == 3
+    assert len(asked) == 2
     assert client.rows("opportunity", [], ["name"]) == {}
 
 
@@ -417,7 +417,7 @@ def test_the_longest_urls_stay_far_below_the_limit(client, app) -> None:
     client.opportunities_of_contacts(ids)
     client.opportunities_of_roles(ids)
 
-    assert len(asked) == 6
+    assert len(asked) == 10, "where a condition names the ids twice, half as many at a time"
     assert max(len(request.environ["REQUEST_URI"]) for request in asked) < 24_000
 
 

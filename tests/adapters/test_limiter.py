@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -60,8 +61,8 @@ def limiter(documents, clock, *, calls=50, concurrency=5, daily=25_000, seed=1, 
     )
 
 
-def call(one: SharedLimiter) -> None:
-    with one.call(hold=100):
+def call(one: SharedLimiter, *, slow: bool = False) -> None:
+    with one.call(hold=100, slow=slow):
         pass
 
 
@@ -267,3 +268,203 @@ def test_without_stops_the_quota_is_heeded_all_the_same(documents, clock) -> Non
 
     with pytest.raises(QuotaExhausted), probing.call(hold=1):
         pass
+
+
+# --- lanes ----------------------------------------------------------------------------------------------------------
+
+
+class Waiting(FakeClock):
+    """A clock whose sleepers are others' chance to act: *meanwhile* runs once, in the middle of the next sleep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meanwhile = lambda: None
+
+    def sleep(self, seconds: float) -> None:
+        act, self.meanwhile = self.meanwhile, lambda: None
+        act()
+        super().sleep(seconds)
+
+
+def test_a_slot_given_back_while_fresh_work_waits_is_not_for_the_slow_lane(documents) -> None:
+    clock = Waiting()
+    backlog, fresh = limiter(documents, clock, concurrency=1), limiter(documents, clock, concurrency=1, seed=2)
+    waits = []
+
+    def overtake() -> None:
+        held.close()
+        waits.append(backlog._try("slow", 100, clock.monotonic() + 30, slow=True))
+
+    with ExitStack() as held:
+        held.enter_context(backlog.call(hold=100, slow=True))
+        clock.meanwhile = overtake
+        call(fresh)
+
+    assert 0.5 <= waits[0] < 0.7
+    call(backlog, slow=True)
+
+
+def test_a_call_of_the_window_goes_to_fresh_work_that_waits_for_it(documents) -> None:
+    clock = Waiting()
+    backlog, fresh = limiter(documents, clock, calls=2), limiter(documents, clock, calls=2, seed=2)
+    for _ in range(2):
+        call(backlog, slow=True)
+    waited = []
+
+    def overtake() -> None:
+        begun = clock.monotonic()
+        call(backlog, slow=True)
+        waited.append(clock.monotonic() - begun)
+
+    clock.meanwhile = overtake
+    call(fresh)
+
+    assert waited[0] >= 20, "both are free after the window, and one of them was left to the fresh call"
+
+
+def test_the_slow_lane_alone_has_the_whole_share(documents, clock) -> None:
+    one = limiter(documents, clock, calls=50, concurrency=1)
+    begin = clock.monotonic()
+
+    for _ in range(500):
+        call(one, slow=True)
+
+    assert clock.monotonic() - begin < 9 * 26
+
+
+def test_fresh_work_that_was_served_holds_nobody_back(documents, clock) -> None:
+    one = limiter(documents, clock, calls=1)
+    for _ in range(2):
+        call(one)
+
+    assert documents.read("limiter", "marketo").value["wishes"] == {}
+    begin = clock.monotonic()
+    call(one, slow=True)
+    assert clock.monotonic() - begin < 1.25 * 20.5
+
+
+def test_a_wish_of_somebody_who_died_lapses(documents) -> None:
+    class Death(Exception): ...
+
+    clock = Waiting()
+    backlog, fresh = limiter(documents, clock, concurrency=1), limiter(documents, clock, concurrency=1, seed=2)
+
+    def die() -> None:
+        raise Death
+
+    clock.meanwhile = die
+    with backlog.call(hold=100, slow=True), pytest.raises(Death):
+        call(fresh)
+
+    begin = clock.monotonic()
+    call(backlog, slow=True)
+    assert 0 < clock.monotonic() - begin < 10
+
+
+def test_who_gives_up_leaves_no_wish_behind(documents, clock) -> None:
+    one = limiter(documents, clock)
+    one.pause(until=clock.now() + timedelta(hours=1), reason="606")
+
+    with pytest.raises(Throttled):
+        call(one)
+
+    assert documents.read("limiter", "marketo").value["wishes"] == {}
+
+
+def test_a_wish_costs_no_write_at_every_look(documents, clock) -> None:
+    one = limiter(documents, clock, concurrency=1)
+    with pytest.raises(Unavailable), one.call(hold=20):
+        raise Unavailable("silence", unanswered=True)
+    documents.operations = 0
+
+    call(one)
+
+    looks = 20 / 0.5
+    assert documents.operations < 1.5 * looks
+
+
+def test_the_slow_lane_leaves_a_tenth_of_the_day_to_fresh_work(documents, clock) -> None:
+    one = limiter(documents, clock, daily=20)
+    for _ in range(18):
+        call(one, slow=True)
+
+    with pytest.raises(QuotaExhausted):
+        call(one, slow=True)
+    for _ in range(2):
+        call(one)
+    with pytest.raises(QuotaExhausted):
+        call(one)
+
+
+def test_a_document_of_an_earlier_version_is_understood(documents, clock) -> None:
+    call(limiter(documents, clock))
+    known = documents.read("limiter", "marketo")
+    old = {name: value for name, value in known.value.items() if name != "wishes"}
+    documents.write("limiter", "marketo", json.loads(json.dumps(old)), known.ticket)
+
+    call(limiter(documents, clock), slow=True)
+
+    assert limiter(documents, clock).used_today() == 2
+
+
+class _Caller:
+    """One call on its way in, a look at a time."""
+
+    def __init__(self, documents: FakeDocuments, clock: FakeClock, *, slow: bool, seed: int, calls: int) -> None:
+        self.limiter = limiter(documents, clock, calls=calls, concurrency=2, seed=seed)
+        self.clock, self.slow, self.slot, self.served = clock, slow, f"{seed:03}", False
+        self.patience = clock.monotonic() + 30
+        self.look_at = clock.monotonic()
+
+    def look(self) -> None:
+        wait = self.limiter._try(self.slot, 100, self.patience, slow=self.slow)
+        if 0 < wait < 0.15:  # somebody else wrote first
+            wait = self.limiter._try(self.slot, 100, self.patience, slow=self.slow)
+        self.served = not wait
+        self.look_at = self.clock.monotonic() + wait
+
+
+arrivals = st.lists(
+    st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.4, 2.0, 7.0]), st.booleans()), min_size=3, max_size=40
+)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5), arrivals)
+def test_nothing_slow_takes_what_a_fresh_call_waits_for(calls: int, schedule: list[tuple[bool, float, bool]]) -> None:
+    """Whoever comes when: at each slow call there is a call and a slot left for every wish in the document."""
+    clock, documents = FakeClock(), FakeDocuments()
+    waiting: list[_Caller] = []
+    inside: list[_Caller] = []
+    sent: list[float] = []
+    for number, (slow, wait, leaves) in enumerate(schedule):
+        waiting.append(_Caller(documents, clock, slow=slow, seed=number, calls=calls))
+        for each in sorted(waiting, key=lambda each: each.look_at):
+            if each.look_at > clock.monotonic():
+                continue
+            known = documents.read("limiter", "marketo")
+            wishes = (
+                {s for s, end in known.value["wishes"].items() if end > clock.now().timestamp()} if known else set()
+            )
+            try:
+                each.look()
+            except Throttled:
+                waiting.remove(each)
+                continue
+            if each.served:
+                waiting.remove(each)
+                inside.append(each)
+                sent.append(clock.now().timestamp())
+                recent = sum(time > sent[-1] - 20.5 for time in sent)
+                if each.slow:
+                    assert len(inside) + len(wishes) <= 2
+                    assert recent + len(wishes) <= calls
+            elif not each.slow:
+                assert each.slot in documents.read("limiter", "marketo").value["wishes"]
+        assert len(inside) <= 2
+        if leaves and inside:
+            gone = inside.pop(0)
+            gone.limiter._leave(gone.slot, good=True)
+        clock.sleep(wait)
+
+    assert all(sum(begin <= time <= begin + 20 for time in sent) <= calls for begin in sent)

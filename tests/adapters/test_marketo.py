@@ -270,6 +270,13 @@ def test_a_token_that_died_is_replaced_once(signed_in: MarketoClient, front: Fro
     assert limiter.used == 2
 
 
+def test_the_slow_lanes_calls_let_the_others_go_first(signed_in: MarketoClient, limiter: FakeLimiter) -> None:
+    signed_in.yielding().roles(["id 1"])
+    signed_in.roles(["id 1"])
+
+    assert (limiter.slow, limiter.used) == (1, 2)
+
+
 def test_a_second_refusal_of_the_token_in_a_row_is_an_error(signed_in, front, limiter) -> None:
     front.instead = [refusal("602"), emulated, refusal("601")]
 

@@ -89,7 +89,7 @@ class TestFakeLookup(LookupContract):
 class TestTableMap(LookupContract):
     @pytest.fixture
     def lookup(self, storage: Storage) -> TableMap:
-        return storage.connections
+        return storage.people
 
 
 class TestFakeDocuments(DocumentsContract):

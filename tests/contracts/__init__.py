@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"tests.contracts.{name}" for name in ("ledger", "lookup", "documents", "queue")))
+pytest.register_assert_rewrite(
+    *(f"tests.contracts.{name}" for name in ("connections", "ledger", "lookup", "documents", "queue"))
+)

@@ -1184,6 +1184,8 @@ def test_admin_calls_are_no_calls(api: Api) -> None:
     assert [row["id"] for row in api.get("/admin/rows/leads")] == [1, 50]
     assert set(api.get("/admin/rows/roles")[0]) == set(api.state.database.kinds["roles"].fields)
     assert api.get("/admin/rows/companies")[0]["externalCompanyId"] == "C"
+    assert api.get("/admin/rows/companies/externalCompanyId/c") == api.get("/admin/rows/companies")
+    assert api.get("/admin/rows/companies/externalCompanyId/other") == []
     assert api.get("/admin/rows/salespersons") == []
     assert api.get("/admin/subscription")["rows"]["opportunities"] == 1
     assert api.usage() == 0

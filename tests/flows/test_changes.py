@@ -346,6 +346,22 @@ def test_a_person_deleted_and_made_again_in_marketo_gets_the_role_back(stage: St
     assert stage.roles() == {(org.deal, again, "Decision Maker"), (org.deal, again, "Champion")}
 
 
+def test_a_tick_tidies_the_map_of_connections_up_unless_it_is_idle(
+    stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tidied: list[float] = []
+    monkeypatch.setattr(stage.world.connections, "tidy", lambda *, until: tidied.append(until))
+
+    stage.tick()
+    stage.tick()
+    assert len(tidied) == 2, "it queued something, and found it on the queue"
+
+    stage.sync()
+    tidied.clear()
+    stage.tick()
+    assert tidied == []
+
+
 def _role_writes(stage: Stage) -> list[str]:
     calls = [call for call in stage.marketo.journal.since(0) if "roles" in call["endpoint"] and call["kind"] == "write"]
     return ["delete" if "delete" in call["endpoint"] else "sync" for call in calls]

@@ -218,12 +218,12 @@ def test_a_tombstone_seen_before_its_connection_was_recorded_is_not_lost(
     stage.tick()
     write, first = stage.world.connections.write, [True]
 
-    def overtaken(values: Mapping[str, Any]) -> None:
+    def overtaken(pairs: Sequence[tuple[str, str]]) -> None:
         if first:
             first.clear()
             stage.edit("disconnect", id=connection)
             stage.variant().detect()
-        write(values)
+        write(pairs)
 
     monkeypatch.setattr(stage.world.connections, "write", overtaken)
     stage.deliver()

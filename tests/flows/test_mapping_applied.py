@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from sync_core.errors import SyncError
+from sync_core.errors import SyncError, Unavailable
 from sync_core.flows.applied import backfill
 from sync_core.flows.status import problems, status
+from sync_core.messages import decode
 from sync_core.model import Lane, State, Work
 from tests.flows.mapped import (
     a_stage,
@@ -67,6 +68,7 @@ def test_a_new_field_is_read_in_the_slow_lane_and_only_changed_content_is_posted
     assert mapping_of(stage)["new fields"] == []
     before = journal(stage)
 
+    stage.clock.sleep(3600)  # what changed in the last minutes is looked at in the fresh lane as well
     remap(stage, opportunity=[NEXT_STEP])
     stage.tick()
     assert stage.world.queue.lengths()[Lane.FRESH] == 0
@@ -526,3 +528,30 @@ def test_a_line_taken_out_while_it_is_left_alone_is_no_problem_any_more() -> Non
     assert left_alone(stage) == {}
     rest(stage)
     assert problems(status(stage.world)) == []
+
+
+@pytest.mark.parametrize("asked", ["backfill", "mapping"])
+def test_a_tick_that_dies_before_everything_is_queued_again_is_repeated(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = a_stage()
+    org = Org(stage)
+    stage.sync()
+    if asked == "backfill":
+        backfill(stage.world)
+    else:
+        remap(stage, opportunity=[NEXT_STEP])
+    put = stage.world.queue.put
+
+    def fail(work: Work, **_: Any) -> None:
+        raise Unavailable("storage")
+
+    monkeypatch.setattr(stage.world.queue, "put", fail)
+    with pytest.raises(Unavailable):
+        stage.tick()
+    monkeypatch.setattr(stage.world.queue, "put", put)
+    stage.clock.sleep(3600)
+    stage.tick()
+
+    queued = {key for message in stage.world.queue.queues[Lane.SLOW] for key in decode(message.body).opportunities}
+    assert queued >= {org.deal}

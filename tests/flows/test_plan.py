@@ -59,8 +59,14 @@ def stored(stage: Stage) -> Any:
     """All tables and queues."""
     world = stage.world
     ledgers = [copy.deepcopy(ledger.content) for ledger in world.ledgers.values()]
-    lookups = [dict(lookup._texts) for lookup in (world.connections, world.people, world.tombstones)]
-    return ledgers, lookups, dict(world.documents._texts), copy.deepcopy(world.queue.queues)
+    lookups = [dict(lookup._texts) for lookup in (world.people, world.tombstones)]
+    return (
+        ledgers,
+        copy.deepcopy(world.connections.content),
+        lookups,
+        dict(world.documents._texts),
+        copy.deepcopy(world.queue.queues),
+    )
 
 
 def journal(calls: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

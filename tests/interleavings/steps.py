@@ -11,7 +11,7 @@ labels, people (every look-up finds the same person, remembered or not), counter
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -262,6 +262,9 @@ def _tracked(table: str, key: str) -> dict[str, Any]:
 
 
 class _Marketo(_Port):
+    def yielding(self) -> _Marketo:
+        return self
+
     def describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
         return {name: MarketoField(name, "string", 255, updateable=True) for name in ("name", "company")}
 
@@ -344,16 +347,18 @@ def _unpacked(key: str, content: tuple[Any, ...]) -> LedgerRow:
 class _Connections(_Port):
     """Which opportunity a connection belonged to."""
 
-    def read(self, ids: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
-        return {key: {"o": DEAL} for key in (self.ask("recall", tuple(sorted(ids))) if ids else ())}
+    def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
+        return {key: {DEAL} for key in (self.ask("recall", tuple(sorted(ids))) if ids else ())}
 
-    def write(self, values: Mapping[str, Mapping[str, Any]]) -> None:
-        if values:
-            self.ask("remember", tuple(sorted(values)))
+    def write(self, pairs: Sequence[tuple[str, str]]) -> None:
+        if pairs:
+            self.ask("remember", tuple(sorted({connection for connection, _ in pairs})))
 
     def delete(self, ids: Collection[str]) -> None:
         if ids:
             self.ask("forget", tuple(sorted(ids)))
+
+    def tidy(self, *, until: float) -> None: ...
 
 
 class _People:

@@ -23,7 +23,7 @@ from sync_core.flows.guard import COMPARISON
 from sync_core.flows.status import approve_removals
 from sync_core.messages import decode
 from sync_core.model import Lane, LedgerRow, Letter, State
-from tests.fakes import FakeDocuments, FakeLedger, FakeLimiter, FakeLookup
+from tests.fakes import FakeConnections, FakeDocuments, FakeLedger, FakeLimiter, FakeLookup
 from tests.simulation.crm import PEOPLE_EDITS, TABLES, UNREAD, Crm, edit
 from tests.simulation.steps import Stepper, Worker
 from tests.simulation.storage import AnyOrderQueue, Fragile, Outage
@@ -150,7 +150,7 @@ class Simulation:
         ports = {
             "opportunities": ("ledger", self.opportunities),
             "companies": ("ledger", self.companies),
-            "connections": ("connections", FakeLookup()),
+            "connections": ("connections", FakeConnections()),
             "people": ("people", FakeLookup()),
             "tombstones": ("tombstones", FakeLookup()),
             "documents": ("documents", self.documents),
@@ -592,7 +592,7 @@ class Simulation:
     def _unmatched(self, opportunity: str) -> bool:
         """A tombstone of a connection whose opportunity was not on record then, and is now."""
         for _, value in self.documents.list("unmatched", limit=1000):
-            if any(entry["o"] == opportunity for entry in self.stage.world.connections.read(value["ids"]).values()):
+            if any(opportunity in known for known in self.stage.world.connections.read(value["ids"]).values()):
                 return True
         return False
 

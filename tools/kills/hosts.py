@@ -211,8 +211,8 @@ def hurry(count: Counter) -> None:
 
     class Limiter(SharedLimiter):
         @contextmanager
-        def call(self, *, hold: float) -> Iterator[None]:
-            with super().call(hold=hold), count.during("calls")():
+        def call(self, *, hold: float, slow: bool = False) -> Iterator[None]:
+            with super().call(hold=hold, slow=slow), count.during("calls")():
                 yield
 
     wiring.SharedLimiter = Limiter  # type: ignore[misc]

@@ -12,6 +12,7 @@ TABLES = "sync_core/adapters/tables.py"
 TRANSPORT = "sync_core/adapters/transport.py"
 WORK_QUEUE = "sync_core/adapters/work_queue.py"
 
+OF_CONNECTIONS = "tests/adapters/test_connections.py::"
 OF_DATAVERSE = "tests/adapters/test_dataverse.py::"
 OF_LIMITER = "tests/adapters/test_limiter.py::"
 OF_MARKETO = "tests/adapters/test_marketo.py::"
@@ -82,11 +83,11 @@ CHANGES = (
         "the end of the lease looked at before waiting for the limiter",
         "2.4 D",
         MARKETO,
-        """            with self._limiter.call(hold=request.timeout + HOLD):
+        """            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
                 self._check_time(request)
 """,
         """            self._check_time(request)
-            with self._limiter.call(hold=request.timeout + HOLD):
+            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
 """,
         OF_MARKETO + "test_a_write_that_waited_too_long_is_not_sent",
     ),
@@ -159,7 +160,7 @@ CHANGES = (
         "an index asked one id at a time",
         "4",
         DATAVERSE,
-        "CHUNK = 200",
+        "CHUNK = 400",
         "CHUNK = 1",
         OF_DATAVERSE + "test_rows_are_asked_for_in_chunks_side_by_side",
     ),
@@ -317,6 +318,70 @@ CHANGES = (
         'if not plain.pop("v"):',
         OF_TABLES + "test_refuses_a_ledger_of_a_newer_version",
     ),
+    # --- the map of connections (§4, §5) ------------------------------------------------------------------------
+    Change(
+        "segments of the connection map deleted before their pairs are in the leaves",
+        "4 5",
+        TABLES,
+        """            if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):
+                for segment in segments:
+                    self._table.drop("new", segment["RowKey"])
+""",
+        """            for segment in segments:
+                self._table.drop("new", segment["RowKey"])
+            if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):
+                pass
+""",
+        OF_CONNECTIONS + "test_no_pair_is_lost_wherever_a_fold_is_overtaken_or_dies",
+    ),
+    Change(
+        "segments of the connection map deleted though time ran out",
+        "4 5",
+        TABLES,
+        "            if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):\n",
+        "            if [*self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))]:\n",
+        OF_CONNECTIONS + "test_a_fold_without_time_loses_nothing_and_the_next_one_ends_it",
+    ),
+    Change(
+        "leaves of the connection map read before the segments",
+        "4 5",
+        TABLES,
+        """        for held in self._fan_out(self._in_leaves, parts):
+            found |= held
+        _add(found, later)
+""",
+        """        for held in self._fan_out(self._in_leaves, parts):
+            found |= held
+        pages = self._table.pages("PartitionKey eq 'new'")
+        later = [pair for page in pages for entity in page for pair in _pairs(entity) if pair[0] in wanted]
+        _add(found, later)
+""",
+        OF_CONNECTIONS + "test_whoever_reads_finds_what_a_fold_moves_meanwhile",
+    ),
+    Change(
+        "a leaf of the connection map written over another fold's",
+        "4 5",
+        TABLES,
+        "_put(entities[-1], ticket)]",
+        '("upsert", entities[-1], {"mode": UpdateMode.REPLACE})]',
+        OF_CONNECTIONS + "test_no_pair_is_lost_wherever_a_fold_is_overtaken_or_dies",
+    ),
+    Change(
+        "a connection that was moved known with its last opportunity only",
+        "4 5",
+        TABLES,
+        "            known.add(opportunity)\n",
+        "            known.clear()\n            known.add(opportunity)\n",
+        OF_CONNECTIONS + "TestTableConnections::test_reads_all_that_was_written",
+    ),
+    Change(
+        "connections that are gone kept for ever",
+        "4 5",
+        TABLES,
+        "            changed |= held.pop(connection, None) is not None\n",
+        "            pass\n",
+        OF_CONNECTIONS + "test_the_map_does_not_grow_by_what_comes_and_goes",
+    ),
     Change(
         "messages that expire",
         "5 2.9",
@@ -354,8 +419,8 @@ CHANGES = (
         "more calls at once than our share",
         "7",
         LIMITER,
-        "if len(share.slots) >= (1 if share.pause else self._concurrency):",
-        "if len(share.slots) > (1 if share.pause else self._concurrency):",
+        "if len(share.slots) + wishes >= (1 if",
+        "if len(share.slots) + wishes > (1 if",
         OF_LIMITER + "test_slots_are_shared_and_given_back",
     ),
     Change(
@@ -386,7 +451,7 @@ CHANGES = (
         "the day's calls without end",
         "7 6",
         LIMITER,
-        "        if share.used >= self._daily:\n",
+        "        if share.used >= daily:\n",
         "        if share.used < 0:\n",
         OF_LIMITER + "test_the_days_share_ends_until_the_reset",
     ),
@@ -397,6 +462,46 @@ CHANGES = (
         "RESET = timedelta(hours=6, minutes=5)",
         "RESET = timedelta(hours=5, minutes=5)",
         OF_LIMITER + "test_the_quota_is_new_at_five_past_six",
+    ),
+    Change(
+        "a slot that fresh work waits for taken by the slow lane",
+        "7",
+        LIMITER,
+        "len(share.slots) + wishes >=",
+        "len(share.slots) >=",
+        OF_LIMITER + "test_a_slot_given_back_while_fresh_work_waits_is_not_for_the_slow_lane",
+    ),
+    Change(
+        "a call of the window that fresh work waits for taken by the slow lane",
+        "7",
+        LIMITER,
+        "        if len(share.calls) + wishes >= self._calls:\n            return max(sorted(share.calls)[wishes -",
+        "        if len(share.calls) >= self._calls:\n            return max(sorted(share.calls)[-",
+        OF_LIMITER + "test_a_call_of_the_window_goes_to_fresh_work_that_waits_for_it",
+    ),
+    Change(
+        "the slow lane held back by fresh work that was served",
+        "7",
+        LIMITER,
+        "            wishes={other: end for other, end in share.wishes.items() if other != slot},\n",
+        "",
+        OF_LIMITER + "test_fresh_work_that_was_served_holds_nobody_back",
+    ),
+    Change(
+        "the whole day's calls for the slow lane",
+        "7",
+        LIMITER,
+        "KEPT = 10",
+        "KEPT = 0",
+        OF_LIMITER + "test_the_slow_lane_leaves_a_tenth_of_the_day_to_fresh_work",
+    ),
+    Change(
+        "a backlog that asks Marketo as fresh work does",
+        "7",
+        MARKETO,
+        "        other._slow = True\n",
+        "",
+        OF_MARKETO + "test_the_slow_lanes_calls_let_the_others_go_first",
     ),
     Change(
         "the limits of one instance only",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from tools.sabotage.change import Change
 
+APPLIED = "sync_core/flows/applied.py"
 CALLS = "sync_core/flows/calls.py"
 CASES = "sync_core/flows/cases.py"
+CLI = "sync_core/cli.py"
 DETECT = "sync_core/flows/detect.py"
 ENGINE = "sync_core/engine.py"
 FAILURES = "sync_core/flows/failures.py"
@@ -16,15 +18,18 @@ RECONCILE = "sync_core/flows/reconcile.py"
 REFERENCES = "sync_core/flows/references.py"
 ROLES = "sync_core/flows/roles.py"
 STATUS = "sync_core/flows/status.py"
+TURNS = "sync_core/flows/turns.py"
 WORLD = "sync_core/flows/world.py"
 
 BAD_INPUT = "tests/flows/test_bad_input.py::"
 CHANGES_SEEN = "tests/flows/test_changes.py::"
 INVARIANTS = "tests/flows/test_invariants.py::"
+LANES = "tests/flows/test_lanes.py::"
 NOT_IN_STEP = "tests/flows/test_not_in_step.py::"
 ONCE_WRONG = "tests/flows/test_once_wrong.py::"
 SABOTAGED = "tests/flows/test_sabotaged.py::"
 SALES_PERSONS = "tests/flows/test_sales_persons.py::"
+TURNS_TAKEN = "tests/flows/test_turns.py::"
 UNTRACKED = "tests/flows/test_untracked.py::"
 
 CHANGES = (
@@ -297,16 +302,16 @@ CHANGES = (
         "a message received again not forced",
         "2.4 A",
         ENGINE,
-        "force=work.force or dequeue_count > 1",
-        "force=work.force",
+        "force = work.force or dequeue_count > 1",
+        "force = work.force",
         INVARIANTS + "test_a_delivery_received_twice_is_forced_and_reads_the_roles_back",
     ),
     Change(
         "the force of a message skipped",
         "2.4 C",
         ENGINE,
-        "force=work.force or dequeue_count > 1",
-        "force=dequeue_count > 1",
+        "force = work.force or dequeue_count > 1",
+        "force = dequeue_count > 1",
         INVARIANTS + "test_repoint_accepts_the_pair_and_trusts_no_memory",
     ),
     Change(
@@ -909,7 +914,7 @@ CHANGES = (
         "4 E",
         DETECT,
         "self._add(self.world.source.opportunities_of_contacts(changed) if changed else ())",
-        'self._add(entry["o"] for entry in self.world.connections.read(changed).values())',
+        "self._add(chain.from_iterable(self.world.connections.read(changed).values()))",
         CHANGES_SEEN + "test_a_contact_that_changes_its_account_moves_the_deals_it_is_customer_of",
     ),
     Change(
@@ -932,10 +937,18 @@ CHANGES = (
         "the opportunity that a connection has left not looked at",
         "4 E",
         DETECT,
-        """        self._add(entry["o"] for entry in known.values())
+        """        self._add(chain.from_iterable(known.values()))
         matched =""",
         """        matched =""",
         CHANGES_SEEN + "test_a_connection_that_was_moved_to_another_deal_leaves_no_role_behind",
+    ),
+    Change(
+        "the connection map never tidied up",
+        "4 5",
+        DETECT,
+        "            self.world.connections.tidy(until=self.stop_at)\n",
+        "            pass\n",
+        CHANGES_SEEN + "test_a_tick_tidies_the_map_of_connections_up_unless_it_is_idle",
     ),
     Change(
         "a company that changed before it was on record not looked at again",
@@ -981,9 +994,87 @@ CHANGES = (
         "a backlog in the lane of fresh changes",
         "4",
         DETECT,
-        "lane = Lane.FRESH if self.queued <= self.world.config.sync.fresh_max else Lane.SLOW",
-        "lane = Lane.FRESH",
+        "fresh = number <= left and self.counted[self.source] <= self.world.config.sync.fresh_max",
+        "fresh = True",
         SABOTAGED + "test_a_backlog_goes_through_the_slow_lane",
+    ),
+    Change(
+        "an edit during a read from the start queued behind it",
+        "4",
+        DETECT,
+        """        self._turn_to(OPPORTUNITY)
+        if feed.phase""",
+        """        if feed.phase""",
+        LANES + "test_an_edit_during_a_read_from_the_start_overtakes_it",
+    ),
+    Change(
+        "edits between the ticks of a long read not looked for before its end",
+        "4",
+        DETECT,
+        """                self._add(ids)
+                self._flush()
+
+    def _compare_if_asked""",
+        """                self._flush()
+
+    def _compare_if_asked""",
+        LANES + "test_edits_between_the_ticks_of_a_long_read_overtake_it",
+    ),
+    Change(
+        "one table's bulk update takes the others' changes along",
+        "4",
+        DETECT,
+        "        if source != self.source:\n            self._choose_lane()\n",
+        "        if source != self.source:\n",
+        LANES + "test_an_edit_overtakes_a_bulk_update_of_people_in_the_same_tick",
+    ),
+    Change(
+        "opportunities not followed while another table is read from the start",
+        "4",
+        DETECT,
+        "        if opportunities.following:\n",
+        "        if all(feed.following for feed in feeds.values()):\n",
+        LANES + "test_opportunities_are_followed_while_another_table_is_read_from_the_start",
+    ),
+    Change(
+        "everything looked at again before what changed",
+        "4",
+        DETECT,
+        "        self.force = opportunities.force\n",
+        "        self.force = opportunities.force\n        self._notice_mapping(opportunities)\n",
+        LANES + "test_an_edit_before_everything_is_looked_at_again_overtakes_it",
+    ),
+    Change(
+        "everything looked at again forgotten before it is queued",
+        "2.1 4",
+        APPLIED,
+        "        look_again()\n    if left is not None:\n",
+        "        world.documents.delete(*BACKFILL)\n        look_again()\n    if left is not None:\n",
+        "tests/flows/test_mapping_applied.py::test_a_tick_that_dies_before_everything_is_queued_again_is_repeated",
+    ),
+    Change(
+        "changes not looked for while `sync` works off a backlog",
+        "4",
+        CLI,
+        "        if app.world.clock.monotonic() >= look_at:\n",
+        "        if app.world.clock.monotonic() < 0:\n",
+        "tests/test_cli.py::test_a_changed_opportunity_overtakes_the_backlog_that_sync_works_off",
+    ),
+    Change(
+        "the slow lane's deliveries take Marketo's calls as fresh ones do",
+        "7",
+        ENGINE,
+        "        if work.lane is Lane.SLOW:\n",
+        "        if not work.size:\n",
+        LANES + "test_deliveries_of_the_slow_lane_let_the_others_calls_go_first",
+    ),
+    Change(
+        "any number of approved removals in the lane of fresh changes",
+        "4",
+        STATUS,
+        "lane = Lane.FRESH if approved <= world.config.sync.fresh_max else Lane.SLOW",
+        "lane = Lane.FRESH",
+        LANES + "test_many_approved_removals_take_the_slow_lane",
     ),
     # --- people in storage (§2.10, §5) --------------------------------------------------------------------------
     Change(
@@ -1027,5 +1118,29 @@ CHANGES = (
         "if every or role.text.casefold() in self.known_texts}",
         "if every or role.text}",
         CHANGES_SEEN + "test_an_opportunity_that_marketo_has_already_is_adopted_with_its_roles",
+    ),
+    Change(
+        "every machine at work on the backlog",
+        "7",
+        TURNS,
+        "if len(taken) >= AT_ONCE:",
+        "if len(taken) < 0:",
+        TURNS_TAKEN + "test_one_too_many_goes_back_as_it_came_and_does_nothing",
+    ),
+    Change(
+        "a turn of the backlog kept for ever by the dead",
+        "7",
+        TURNS,
+        "for name, end in value.items() if end > now}",
+        "for name, end in value.items()}",
+        TURNS_TAKEN + "test_the_turn_of_the_dead_lapses_when_their_message_comes_back",
+    ),
+    Change(
+        "a delivery that had no turn forgets that it is forced",
+        "2.4",
+        ENGINE,
+        "self.world.queue.put(replace(work, force=force), after=timedelta(seconds=later.delay))",
+        "self.world.queue.put(work, after=timedelta(seconds=later.delay))",
+        TURNS_TAKEN + "test_one_too_many_goes_back_as_it_came_and_does_nothing",
     ),
 )

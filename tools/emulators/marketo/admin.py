@@ -31,9 +31,9 @@ def respond(state: MarketoState, request: Request) -> Response:
     """JSON in, JSON out; 400 with `{error}` says what was wrong, 404 lists what there is."""
     name = f"{request.method} {request.path}"
     if name.startswith("GET /admin/rows/"):
-        return rows(state, request.path.rpartition("/")[2])
+        return rows(state, *request.path.removeprefix("/admin/rows/").split("/", 2))
     if name not in ACTIONS:
-        known = [*ACTIONS, "GET /admin/rows/<object>", "GET, POST, DELETE /admin/faults"]
+        known = [*ACTIONS, "GET /admin/rows/<object>[/<field>/<value>]", "GET, POST, DELETE /admin/faults"]
         return answered({"error": f"no {name}", "known": known}, 404)
     try:
         return answered(ACTIONS[name](state, request))
@@ -55,11 +55,14 @@ def answered(content: Answer, status: int = 200) -> Response:
     return Response(ENCODER.encode(content), status, content_type="application/json")
 
 
-def rows(state: MarketoState, name: str) -> Response:
-    """Every row of an object as one JSON list, a line each."""
+def rows(state: MarketoState, name: str, field: str = "", value: str = "") -> Response:
+    """Every row of an object as one JSON list, a line each; or those whose searchable *field* holds *value*."""
     if name not in state.database.tables:
         return answered({"error": f"no {name}", "known": list(state.database.tables)}, 404)
-    return Response(json_lines(state.rows(name)), content_type="application/json")
+    searchable = {each for names in state.database.kinds[name].searchable for each in names}
+    if field and field not in searchable:
+        return answered({"error": f"{name} can't be searched by {field}", "known": sorted(searchable)}, 404)
+    return Response(json_lines(state.rows(name, field, value)), content_type="application/json")
 
 
 def json_lines(items: list[Any]) -> Iterator[str]:

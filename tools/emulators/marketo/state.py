@@ -77,12 +77,12 @@ class MarketoState:
         with self.lock:
             leads.merge(self.database, winner, list(losers))
 
-    def rows(self, name: str) -> list[Row]:
-        """Every row with every field, as copies."""
+    def rows(self, name: str, field: str = "", value: str = "") -> list[Row]:
+        """Every row with every field, as copies; only those whose searchable *field*, if given, holds *value*."""
         with self.lock:
             table = self.database.tables[name]
             empty = dict.fromkeys(table.kind.fields)
-            return [empty | row for row in table.rows.values()]
+            return [empty | row for row in (table.having(field, value) if field else table.rows.values())]
 
     def people_with_opportunity(self) -> list[dict[str, Any]]:
         with self.lock:

@@ -1,0 +1,226 @@
+"""The connection map: nothing is lost whoever writes, reads, folds or dies between any two requests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+from azure.core.pipeline.transport import RequestsTransport
+from azure.data.tables import TableClient
+
+from sync_core.adapters import tables
+from sync_core.adapters.storage import Storage
+from sync_core.adapters.tables import TableConnections
+from tests.adapters.test_tables import CountingTransport, a_table, fan_out, storage  # noqa: F401 - fixtures
+from tests.contracts.connections import LATER, ConnectionMapContract
+from tests.contracts.ledger import an_id
+from tests.fakes import FakeClock, FakeConnections
+from tools.azurite import Azurite
+
+
+class TestFakeConnections(ConnectionMapContract):
+    @pytest.fixture
+    def connections(self) -> FakeConnections:
+        return FakeConnections()
+
+
+class TestTableConnections(ConnectionMapContract):
+    @pytest.fixture
+    def connections(self, storage: Storage) -> TableConnections:  # noqa: F811 - the fixture
+        return storage.connections
+
+
+class TestFoldedTableConnections(ConnectionMapContract):
+    """All of it in leaves, each of a few connections."""
+
+    @pytest.fixture
+    def connections(self, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> TableConnections:  # noqa: F811
+        monkeypatch.setattr(tables, "SEGMENTS", 1)
+        monkeypatch.setattr(tables, "PAIRS", 40)
+        monkeypatch.setattr(tables, "FOLDED", 90)
+        return storage.connections
+
+
+# --- between two requests ---------------------------------------------------------------------------------------
+
+
+class Died(BaseException):
+    """The process ends: nobody catches it."""
+
+
+class Between(RequestsTransport):  # type: ignore[misc]  # the SDK exports it in a way mypy cannot see
+    """Lets a test do something before each request of one client, also die."""
+
+    happens: Callable[[], None] | None = None
+
+    def send(self, request: Any, **options: Any) -> Any:
+        if self.happens is not None:
+            self.happens()
+        return super().send(request, **options)
+
+
+@contextmanager
+def two(azurite: Azurite) -> Iterator[tuple[TableConnections, Between, TableConnections, TableClient]]:
+    """Two processes with one map, and what happens between the requests of the first; the table."""
+    transport = Between()
+    with a_table(azurite, transport=transport) as table, a_client(azurite, table.table_name) as other:
+        first = TableConnections(table, FakeClock(), map)
+        yield first, transport, TableConnections(other, FakeClock(), map), other
+
+
+@contextmanager
+def a_client(azurite: Azurite, name: str) -> Iterator[TableClient]:
+    with TableClient.from_connection_string(azurite.connection_string, table_name=name) as table:
+        yield table
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments are folded soon and leaves cut soon."""
+    for name, number in (("SEGMENTS", 3), ("PAIRS", 4), ("FOLDED", 7), ("FEW", 5)):
+        monkeypatch.setattr(tables, name, number)
+
+
+class Crowd:
+    """Random writers, deleters and folders of one map, and a plain dict of what must be found."""
+
+    def __init__(self, seed: int, connections: TableConnections) -> None:
+        self.chance = random.Random(seed)
+        self.connections = connections
+        self.ids = [an_id(number) for number in range(40)]
+        self.wanted: dict[str, set[str]] = {}
+        self.deleted: set[str] = set()
+
+    def act(self) -> None:
+        """A write mostly; a deleted id never comes back."""
+        some = self.chance.sample(self.ids, self.chance.choice((1, 2, 9)))
+        action = self.chance.random()
+        if action < 0.6:
+            pairs = [(key, an_id(self.chance.randrange(100, 103))) for key in some if key not in self.deleted]
+            self.connections.write(pairs)
+            for key, opportunity in pairs:
+                self.wanted.setdefault(key, set()).add(opportunity)
+        elif action < 0.75:
+            self.connections.delete(some[:2])
+            self.deleted |= set(some[:2])
+            self.wanted = {key: known for key, known in self.wanted.items() if key not in self.deleted}
+        else:
+            self.connections.tidy(until=LATER)
+
+    def missing(self, found: Mapping[str, Any]) -> dict[str, set[str]]:
+        return {key: lost for key, known in self.wanted.items() if (lost := known - found.get(key, set()))}
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(6))
+def test_no_pair_is_lost_wherever_a_fold_is_overtaken_or_dies(azurite: Azurite, seed: int) -> None:
+    """Garbage may be left, of deleted connections only, and only where two folded at once."""
+    with two(azurite) as (first, between, second, _):
+        crowd = Crowd(seed, second)
+
+        def happens() -> None:
+            if crowd.chance.random() < 0.1:
+                raise Died
+            if crowd.chance.random() < 0.4:
+                crowd.act()
+
+        for _ in range(15):
+            crowd.act()
+            between.happens = happens
+            with suppress(Died):
+                first.tidy(until=LATER)
+            between.happens = None
+            found = first.read(crowd.ids)
+            assert crowd.missing(found) == {}
+            assert {key: known for key, known in found.items() if key not in crowd.deleted} == crowd.wanted
+            one = crowd.chance.choice(crowd.ids)
+            assert second.read([one]).get(one) == found.get(one)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("seed", range(3))
+def test_whoever_reads_finds_what_a_fold_moves_meanwhile(azurite: Azurite, seed: int) -> None:
+    """All that was there before the reading began."""
+    with two(azurite) as (first, between, second, _):
+        crowd = Crowd(seed, second)
+
+        def happens() -> None:
+            if crowd.chance.random() < 0.3:
+                second.tidy(until=LATER)
+
+        for _ in range(15):
+            for _ in range(4):
+                crowd.act()
+            between.happens = happens
+            found = first.read(crowd.ids)
+            between.happens = None
+            assert found == crowd.wanted
+
+
+@pytest.mark.usefixtures("small")
+def test_a_fold_without_time_loses_nothing_and_the_next_one_ends_it(azurite: Azurite) -> None:
+    with two(azurite) as (first, between, second, table):
+        pairs = [(an_id(number), an_id(100)) for number in range(60)]
+        for start in range(0, 60, 4):
+            second.write(pairs[start : start + 4])
+        clock = first._clock
+        between.happens = lambda: clock.sleep(1)
+
+        for _ in range(40):
+            first.tidy(until=clock.monotonic() + 18)
+            assert second.read([key for key, _ in pairs]).keys() == {key for key, _ in pairs}
+            if not segments(table):
+                break
+
+        assert not segments(table)
+
+
+def segments(table: TableClient) -> list[Any]:
+    return [*table.query_entities("PartitionKey eq 'new'", select=["RowKey"])]
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------
+
+
+def test_a_full_delivery_is_one_entity_and_a_deletion_another(azurite: Azurite) -> None:
+    with a_table(azurite) as table:
+        connections = TableConnections(table, FakeClock(), map)
+        connections.write([(an_id(number), an_id(-number)) for number in range(2_850)])
+        connections.delete([an_id(number) for number in range(3)])
+
+        assert len([*table.list_entities()]) == 2
+
+
+@pytest.mark.usefixtures("small")
+def test_the_map_does_not_grow_by_what_comes_and_goes(azurite: Azurite) -> None:
+    with a_table(azurite) as table:
+        connections = TableConnections(table, FakeClock(), map)
+        for number in range(20):
+            connections.write([(an_id(number), an_id(-1))])
+            connections.delete([an_id(number)])
+            connections.tidy(until=LATER)
+
+        assert len([*table.list_entities()]) <= 2 + 1  # segments, and the only leaf
+        assert connections.read([an_id(number) for number in range(20)]) == {}
+
+
+def test_reading_and_looking_whether_to_fold_are_few_operations(
+    azurite: Azurite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = CountingTransport()
+    with a_table(azurite, transport=transport) as table:
+        connections = TableConnections(table, FakeClock(), map)
+        ids = [an_id(number) for number in range(400)]
+        connections.write([(key, an_id(-1)) for key in ids])
+
+        assert transport.during(lambda: connections.read([])) == 0
+        assert transport.during(lambda: connections.tidy(until=LATER)) == 1
+        assert transport.during(lambda: connections.tidy(until=-1)) == 0
+        monkeypatch.setattr(tables, "SEGMENTS", 1)
+        monkeypatch.setattr(tables, "PAIRS", 100)
+        connections.tidy(until=LATER)
+        assert transport.during(lambda: connections.read(ids)) == 1 + 1 + 4  # segments, names of leaves, leaves
+        assert transport.during(lambda: connections.read(ids[:1])) == 1 + 1
