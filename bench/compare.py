@@ -50,6 +50,7 @@ KINDS = {
     "POST opportunities.json": "opportunities",
     "POST opportunities/roles.json": "roles",
     "POST opportunities/roles/delete.json": "roles removed",
+    "GET opportunities/roles.json": "roles read back",
 }
 
 Figures = dict[str, Any]

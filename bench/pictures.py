@@ -23,6 +23,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench import pace
 from bench.compare import FIRST, KINDS, OURS, SCRIPT, TICK
 from bench.meters import RESULTS
 from bench.services import ROOT
@@ -65,7 +66,6 @@ FIGURES: Mapping[str, str] = {
     "changes compared": "compare: changes",
 }
 SIZES = ("10,000", "100,000", "1,000,000")
-CALLS_A_SECOND = 2.5  # our share of Marketo's rate
 
 
 class Missing(Exception):
@@ -169,7 +169,7 @@ def calls(found: Results) -> Figure:
     loads = [size for size in SIZES if found.has(f"calls of {size}")]
     columns = [(f"first load of {size}", *_by_kind(found, f"of {size}")) for size in loads]
     columns.append(("a tick after a busy day", *_by_kind(found, "of a tick")))
-    kinds = [*KINDS.values()]
+    kinds = [kind for kind in KINDS.values() if any(kind in made for _, made, _ in columns)]
     killed = " The load of 1,000,000 was killed once." if SIZES[-1] in loads else ""
     figure = _canvas(
         330,
@@ -206,7 +206,7 @@ def time(found: Results) -> Figure:
     rate, made = found["entities a second"], found["calls in all"]
     lines = {
         f"taken, by {len(found['hosts'])} hosts": (found["s taken"], BLUE),
-        f"{made:,} Marketo calls ÷ {CALLS_A_SECOND} a second": (made / CALLS_A_SECOND, SOFT),
+        f"{made:,} Marketo calls ÷ {pace.OURS} a second": (made / pace.OURS, SOFT),
         f"{entities:,} entities ÷ {rate:,} a second": (entities / rate, SOFT),
     }
     number = f"{found['opportunities loaded']:,}"
