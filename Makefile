@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test audit soak kills interleave sabotage bench lint clean
+.PHONY: help setup demo test audit soak kills interleave sabotage bench bench-million lint clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -17,7 +17,7 @@ WANTED := $(shell (cat requirements.txt requirements-dev.txt; echo '$(RUNTIME)')
 STAMP := $(VENV)/.installed-$(WANTED)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 setup: $(STAMP) ## install everything into .venv and .azurite; quick when nothing changed
 	@$(PYTHON) -m tools.azurite install
@@ -57,6 +57,9 @@ bench: setup ## measure: calls, storage operations, CPU; then draw the pictures
 	@$(PYTHON) -m bench.compare
 	@$(PYTHON) -m bench.start
 	@$(PYTHON) -m bench.pictures
+
+bench-million: setup ## measure up to 1,000,000 opportunities; takes long: ARGS="--opportunities 10000"
+	@$(PYTHON) -m bench.million $(ARGS)
 
 clean: ## remove everything that was installed or cached
 	rm -rf $(VENV) .azurite .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -87,7 +87,7 @@ def _program(name: str, found: Services) -> Iterator[tuple[Meters, Work]]:
     traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
     meters = Meters(found, traffic, spending)
     if name == OURS:
-        with metered_engine(found, traffic, spending, one_thread=False) as engine:
+        with metered_engine(found.settings, traffic, spending) as engine:
             yield meters, lambda: sync(engine)
         return
     remembered: list[datetime] = []

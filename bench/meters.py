@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
@@ -20,6 +21,7 @@ from sync_core import wiring
 from sync_core.adapters import storage as storage_adapter
 from sync_core.adapters.storage import Storage
 from sync_core.engine import Engine
+from sync_core.settings import Settings
 
 RESULTS = Path(__file__).parent / "results"
 PREFIX = "/rest/v1/"
@@ -33,12 +35,18 @@ Journal = list[dict[str, Any]]
 
 
 @contextmanager
-def metering(traffic: Traffic, spending: Spending, *, one_thread: bool = False) -> Iterator[None]:
-    """Engines built inside are as the functions build them, but count storage requests and book CPU by adapter."""
-    ports = {name: getattr(wiring, name) for name in ("DataverseClient", "MarketoClient", "open_storage")}
+def metering(
+    traffic: Traffic,
+    spending: Spending,
+    *,
+    one_thread: bool = False,
+    open_storage: Callable[..., Storage] = storage_adapter.open_storage,
+) -> Iterator[None]:
+    """Engines built inside are as the functions build them; storage requests are counted, CPU is booked by adapter."""
+    ports = {name: getattr(wiring, name) for name in ("DataverseClient", "MarketoClient")}
 
     def metered_storage(*arguments: Any, **options: Any) -> Storage:
-        plain = ports["open_storage"](*arguments, **options)
+        plain = open_storage(*arguments, **options)
         return Storage(**{item.name: Port(getattr(plain, item.name), spending, "storage") for item in fields(plain)})
 
     def metered(name: str, purpose: str) -> Callable[..., Any]:
@@ -57,9 +65,10 @@ def metering(traffic: Traffic, spending: Spending, *, one_thread: bool = False) 
 
 
 @contextmanager
-def metered_engine(found: Services, traffic: Traffic, spending: Spending, *, one_thread: bool) -> Iterator[Engine]:
-    with metering(traffic, spending, one_thread=one_thread):
-        yield wiring.build(found.settings)
+def metered_engine(settings: Settings, traffic: Traffic, spending: Spending, **options: Any) -> Iterator[Engine]:
+    """One of them; *options* are those of `metering`."""
+    with metering(traffic, spending, **options):
+        yield wiring.build(settings)
 
 
 class Meters:
@@ -71,29 +80,43 @@ class Meters:
         self.spending = spending
 
     def run(self, work: Callable[[], Counter[str]]) -> dict[str, Any]:
-        """Figures of *work*; CPU in seconds, memory in MB, everything of this process alone."""
+        """Figures of *work*, those of CPU, time and memory of this process alone."""
         for door in (self.found.dataverse, self.found.marketo):
             door.delete("journal")
         self.traffic.clear()
-        before, cpu, wall = peak_mb(), time.process_time(), time.perf_counter()
-        self.spending.start()
-        handled = work()
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        split = self.spending.stop()
-        memory = {"before": before, "peak": peak_mb()}
+        return {
+            **Spent(self.spending).so_far(work()),
+            "storage": self.traffic.figures(),
+            "marketo": marketo_calls(self.found.marketo.get("journal")),
+            "dataverse": dataverse_requests(self.found.dataverse.get("journal")),
+        }
+
+
+class Spent:
+    """What this process costs from here on: CPU and time in seconds, memory in MB."""
+
+    def __init__(self, spending: Spending) -> None:
+        self._spending = spending
+        self._before, self._cpu, self._wall = peak_mb(), time.process_time(), time.perf_counter()
+        spending.start()
+
+    def so_far(self, handled: Counter[str]) -> dict[str, Any]:
+        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        split = self._spending.stop()
         return {
             "flow": {name: number for name, number in handled.items() if number},
             "wall_s": round(wall, 1),
             "cpu_s": round(cpu, 2),
             "cpu_split_s": {**split, SDK_THREADS: round(cpu - sum(split.values()), 3)},
-            "rss_mb": memory,
-            "storage": self.traffic.figures(),
-            "marketo": marketo_calls(self.found.marketo.get("journal")),
-            "dataverse": _dataverse(self.found.dataverse.get("journal")),
+            "rss_mb": {"before": self._before, "peak": peak_mb()},
         }
 
 
 def peak_mb() -> int:
+    """Of this program; `ru_maxrss`, where there is nothing better, also counts whoever started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return round(int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))[0]) * 1024 / 1_000_000)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1_000_000)
 
@@ -126,7 +149,7 @@ def _items(entry: dict[str, Any]) -> int:
     return int(entry["records"] if entry["kind"] == "write" else entry["filter_values"])
 
 
-def _dataverse(journal: Journal) -> dict[str, Any]:
+def dataverse_requests(journal: Journal) -> dict[str, Any]:
     asked = [entry for entry in journal if "/api/data/" in entry["path"]]
     by_table = Counter(entry["path"].partition("/api/data/v9.2/")[2].partition("(")[0] for entry in asked)
     return {"requests": len(asked), "by_table": dict(by_table.most_common())}

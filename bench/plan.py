@@ -40,7 +40,7 @@ def measure(opportunities: int, seed: int) -> Run:
     with services(rows) as found, TemporaryDirectory() as folder:
         traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
         before, file = contents(found.storage.connection_string), Path(folder) / "plan.json"
-        with metered_engine(found, traffic, spending, one_thread=False) as engine:
+        with metered_engine(found.settings, traffic, spending) as engine:
             run = Meters(found, traffic, spending).run(lambda: _plan(engine, file))
         _check_nothing_written(run, before, contents(found.storage.connection_string))
         del run["marketo"]["sizes"]  # a line for each call

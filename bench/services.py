@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from sync_core.settings import Settings
 from tools.azurite import Azurite, azurite
 from tools.emulators.admin import Admin
+from tools.emulators.dataverse.made import Made
 from tools.emulators.marketo.switches import Switches
 from tools.emulators.serving import certificate_authority
 
@@ -32,12 +34,18 @@ OUR_SHARE = {"marketo_calls_per_20s": 1_000_000, "marketo_daily_calls": 100_000_
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
-    """Everything the engine talks to, and the doors to look behind it."""
+class Emulators:
+    """Both services, and the doors to look behind them."""
 
     settings: Settings
     dataverse: Admin
     marketo: Admin
+
+
+@dataclass(frozen=True, slots=True)
+class Services(Emulators):
+    """Everything the engine talks to."""
+
     storage: Azurite
 
     def at_real_limits(self, *, latency: float) -> Services:
@@ -50,12 +58,19 @@ class Services:
 
 @contextmanager
 def services(rows: dict[str, Any]) -> Iterator[Services]:
-    """Both emulators and Azurite, Dataverse filled with generated *rows*, everybody with an address in Marketo."""
+    """The emulators and Azurite."""
+    with azurite() as storage, emulators(rows) as found:
+        settings = replace(found.settings, storage_connection=storage.connection_string)
+        yield Services(settings, found.dataverse, found.marketo, storage)
+
+
+@contextmanager
+def emulators(rows: dict[str, Any]) -> Iterator[Emulators]:
+    """Dataverse filled as its `/admin/generate` is asked with *rows*, everybody with an address in Marketo."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         authority = certificate_authority(folder)
         stack.enter_context(_trusting(authority))
-        storage = stack.enter_context(azurite())
         dataverse = stack.enter_context(_emulator("dataverse", folder))
         marketo = stack.enter_context(_emulator("marketo", folder))
         doors = [Admin(facts["url"], authority) for facts in (dataverse, marketo)]
@@ -63,11 +78,11 @@ def services(rows: dict[str, Any]) -> Iterator[Services]:
             stack.callback(door.close)
         doors[0].post("generate", rows)
         doors[1].post("switches", NO_LIMIT)
-        _make_known(dataverse["url"], marketo["url"], authority)
-        yield Services(_settings(dataverse, marketo, storage), *doors, storage)
+        _make_known(rows, dataverse["url"], marketo["url"], authority)
+        yield Emulators(_settings(dataverse, marketo), *doors)
 
 
-def _settings(dataverse: dict[str, Any], marketo: dict[str, Any], storage: Azurite) -> Settings:
+def _settings(dataverse: dict[str, Any], marketo: dict[str, Any]) -> Settings:
     return Settings(
         dataverse_url=dataverse["url"],
         dataverse_tenant_id=dataverse["tenant_id"],
@@ -78,7 +93,6 @@ def _settings(dataverse: dict[str, Any], marketo: dict[str, Any], storage: Azuri
         marketo_client_id=marketo["client_id"],
         marketo_client_secret=marketo["client_secret"],
         sync_config=str(ROOT / "sync.toml"),
-        storage_connection=storage.connection_string,
         **OUR_SHARE,
     )
 
@@ -116,14 +130,21 @@ def _emulator(which: str, folder: Path) -> Iterator[dict[str, Any]]:
         process.stdout.close()  # type: ignore[union-attr]
 
 
-def _make_known(dataverse: str, marketo: str, authority: Path) -> None:
+def _make_known(rows: dict[str, Any], dataverse: str, marketo: str, authority: Path) -> None:
     """In another process, so that the contacts never count as memory of ours."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        process.submit(_copy_people, dataverse, marketo, str(authority)).result()
+        process.submit(_copy_people, rows, dataverse, marketo, str(authority)).result()
 
 
-def _copy_people(dataverse: str, marketo: str, authority: str) -> None:
-    contacts, target = Admin(dataverse, authority).get("rows/contact"), Admin(marketo, authority)
-    emails = sorted({str(row["emailaddress1"]).lower() for row in contacts if row.get("emailaddress1")})
-    for start in range(0, len(emails), AT_ONCE):
-        target.post("leads", {"leads": [{"email": email} for email in emails[start : start + AT_ONCE]]})
+def _copy_people(rows: dict[str, Any], dataverse: str, marketo: str, authority: str) -> None:
+    target = Admin(marketo, authority)
+    contacts = _made(rows) if rows.get("made") else Admin(dataverse, authority).get("rows/contact")
+    emails = (str(row["emailaddress1"]).lower() for row in contacts if row.get("emailaddress1"))
+    while some := [*islice(emails, AT_ONCE)]:
+        target.post("leads", {"leads": [{"email": email} for email in some]})
+
+
+def _made(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The contacts of an organization that makes its rows, without asking it."""
+    made = Made(**{name: value for name, value in rows.items() if name != "made"})
+    return (made.contact(number) for number in range(len(made.ids["contact"])))

@@ -17,12 +17,13 @@ REST = "flows and rules"
 
 
 class Spending:
-    """CPU seconds by purpose. What nobody claimed belongs to REST."""
+    """CPU seconds and calls by purpose. What nobody claimed belongs to REST."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread = threading.local()
         self.seconds: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
 
     @contextmanager
     def on(self, purpose: str) -> Iterator[None]:
@@ -45,6 +46,11 @@ class Spending:
         self._thread.since = time.thread_time()
         with self._lock:
             self.seconds.clear()
+            self.calls.clear()
+
+    def count(self, purpose: str) -> None:
+        with self._lock:
+            self.calls[purpose] += 1
 
     def stop(self) -> dict[str, float]:
         """Seconds by purpose, with this thread's up to now."""
@@ -76,7 +82,7 @@ class Spending:
 
 
 class Port:
-    """Another object's methods, with their CPU booked on one purpose."""
+    """Another object's methods, with their calls and CPU booked on one purpose."""
 
     def __init__(self, target: Any, spending: Spending, purpose: str) -> None:
         self._target = target
@@ -89,9 +95,12 @@ class Port:
 
     def _booked(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def booked(*arguments: Any, **options: Any) -> Any:
+            self._spending.count(self._purpose)
             with self._spending.on(self._purpose):
                 result = method(*arguments, **options)
             if isinstance(result, type(self._target)):  # the same client for the slow lane
+                return Port(result, self._spending, self._purpose)
+            if isinstance(result, type(self._target)):  # another view of the same, as `MarketoClient.yielding`
                 return Port(result, self._spending, self._purpose)
             return self._pages(result) if isinstance(result, Iterator) else result
 

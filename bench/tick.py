@@ -52,10 +52,10 @@ def measure(opportunities: int, seed: int) -> Run:
     with services(rows) as found:
         traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
         meters = Meters(found, traffic, spending)
-        with metered_engine(found, traffic, spending, one_thread=False) as engine:
+        with metered_engine(found.settings, traffic, spending) as engine:
             sync(engine)
         found = found.at_real_limits(latency=SECOND)
-        with metered_engine(found, traffic, spending, one_thread=False) as engine:
+        with metered_engine(found.settings, traffic, spending) as engine:
             idle = [meters.run(lambda: sync(engine)) for _ in range(1 + IDLE_TICKS)]
             held, made = _held(found), change(found.dataverse, **CHANGES, seed=seed)
             busy = meters.run(lambda: sync(engine))

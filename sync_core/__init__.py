@@ -10,6 +10,7 @@ The modules in the order the data meets them:
     flows.guard   pause, the check of the pair, and the removal guard
     flows.applied which mapping the state was made with, and what of it is left alone
     flows.detect  delta links → ids on the queue
+    flows.id_file a set of ids as large as the organization, on disk
     messages      the queue message: which ids, never what changed
     flows.reconcile   ids → ledger, observe, decide, apply, record
     flows.turns       which deliveries of the slow lane go on: few at once, over all instances

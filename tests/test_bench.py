@@ -15,6 +15,7 @@ from bench.changes import change
 from bench.compare import FIRST, OURS, SCRIPT, TICK, pace
 from bench.layouts import LAYOUTS
 from bench.meters import PURPOSES, RESULTS, marketo_calls
+from bench.million import _engine, posted_twice
 from bench.pictures import DOCS, PICTURES, Missing, drawn
 from bench.plan import LIMITER, _check_nothing_written
 from bench.start import COMPILED, MODULES, PLAIN
@@ -258,6 +259,54 @@ def test_the_same_seed_makes_the_same_day_and_another_makes_another(tmp_path: Pa
 
     assert one["opportunity"].keys() == same["opportunity"].keys() != other["opportunity"].keys()
     assert one["contact"].keys() == same["contact"].keys()
+
+
+# --- growing sizes ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def million(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    """At 700 opportunities: two fifths of them are Marketo's after the first call of 300."""
+    return run("bench.million", "--opportunities", "700", "60", folder=tmp_path_factory.mktemp("million"))
+
+
+def test_each_size_has_its_figures(million: tuple[str, dict[str, Any]]) -> None:
+    printed, found = million
+
+    assert "| opportunities | 60 | 700 |" in printed
+    assert [*found] == ["60", "700"]
+    for each in found.values():
+        assert set(each["first load"]["cpu_split_s"]) == set(PURPOSES)
+        assert each["first load"]["storage_calls"] > 0
+        assert each["first load"]["dataverse"]["requests"] > 0
+        assert each["first load"]["rss_mb"]["peak"] >= each["first load"]["rss_mb"]["before"] > 0
+
+
+def test_a_killed_load_goes_on_and_everything_is_in_step(million: tuple[str, dict[str, Any]]) -> None:
+    for opportunities, each in million[1].items():
+        marketo = each["first load"]["marketo"]
+
+        assert each["first load"]["in_step_at_the_kill"] == [0]  # one delivery, killed before the ledger heard of it
+        assert min(300, int(opportunities)) <= posted_twice(each) <= int(opportunities)
+        assert each["first load"]["flow"]["opportunities in step"] == int(opportunities)
+        assert marketo["by_endpoint"]["GET opportunities/roles.json"]["calls"] > 0  # what may be there was read
+        assert marketo["calls"] == round(each["ratio"] * sum(each["fewest"].values()))
+
+
+def test_after_all_links_were_lost_everything_is_read_and_nothing_written(
+    million: tuple[str, dict[str, Any]],
+) -> None:
+    for opportunities, each in million[1].items():
+        assert each["re-run"]["flow"]["handled"] >= int(opportunities)
+        assert each["re-run"]["marketo"]["writes"] == 0
+
+
+def test_an_engine_that_ends_by_itself_where_it_should_be_killed_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text("{}")  # with which it can't begin
+    nobody: Any = None
+
+    with pytest.raises(RuntimeError, match="ended with 1"):
+        _engine(nobody, tmp_path, "first load", dies_after=1)
 
 
 # --- us and a script ----------------------------------------------------------------------------------------------

@@ -528,18 +528,22 @@ def _plain(row: LedgerRow) -> dict[str, Any]:
 
 
 def _row(entity: Entity) -> LedgerRow:
-    plain = _content(entity)
+    return _understood(entity["RowKey"], _etag(entity), _content(entity))
+
+
+def _understood(id: str, etag: str, plain: dict[str, Any]) -> LedgerRow:
+    """The row that `_plain` wrote down."""
     if plain.pop("v") > SCHEMA:
         raise ConfigurationError("The ledger was written by a newer version of this app: deploy that version again.")
     state, due, roles = plain.pop("state"), plain.pop("due"), plain.pop("roles")
     row = LedgerRow(
-        id=entity["RowKey"],
+        id=id,
         state=State(state),
         roles=tuple(map(_role, roles)),
         due=datetime.fromisoformat(due) if due else None,
         **plain,
     )
-    return replace(row, ticket=json.dumps([_etag(entity), state, due, len(roles), row.left_out]))
+    return replace(row, ticket=json.dumps([etag, state, due, len(roles), row.left_out]))
 
 
 def _role(plain: Sequence[Any]) -> Role:

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, Unavailable
 from sync_core.flows.applied import notice
 from sync_core.flows.guard import COMPARISON, known_records
+from sync_core.flows.id_file import IdFile
 from sync_core.flows.observe import chunks
 from sync_core.flows.reconcile import DUE
 from sync_core.flows.world import World
@@ -314,11 +315,10 @@ class _Detection:
         """Ledger ids that a complete, later enumeration lacks are candidates; the fresh read of reconcile decides."""
         if not known_records(self.world):
             return
-        present: set[int] = set()
-        for ids in self.world.source.ids(OPPORTUNITY):
-            present.update(int(key.replace("-", ""), 16) for key in ids)
-        pages = self.world.opportunities.ids()
-        self._bury([key for ids in pages for key in ids if int(key.replace("-", ""), 16) not in present])
+        with IdFile() as present:
+            for ids in self.world.source.ids(OPPORTUNITY):
+                present.add(ids)
+            self._bury([key for ids in self.world.opportunities.ids() for key in present.lacking(ids)])
 
     # --- what a page affects ------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 PACKAGE = ROOT / "sync_core"
 
 TEST_ID = re.compile(r"`(tests/[\w/]+\.py(?:::\w+)*)`")
-TARGET = re.compile(r"`make (\w+)[^`]*`")
+TARGET = re.compile(r"`make ([\w-]+)[^`]*`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -266,7 +266,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
 
 
 @every_page()

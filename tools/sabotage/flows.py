@@ -767,6 +767,14 @@ CHANGES = (
         INVARIANTS + "test_a_deletion_in_the_gap_of_a_dead_link_is_found_by_comparison",
     ),
     Change(
+        "all ids of the organization in memory while they are compared",
+        "2.8 F",
+        DETECT,
+        "                present.add(ids)",
+        "                present.add(self.forget.extend(ids) or ids)",
+        "tests/flows/test_id_file.py::test_a_comparison_keeps_only_what_is_lacking",
+    ),
+    Change(
         "no overlap query after a full read",
         "2.8 F",
         DETECT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from tools.emulators.dataverse import generate, loading, saving
+from tools.emulators.dataverse import generate, loading, made, saving
 from tools.emulators.dataverse.clock import parse_time
 from tools.emulators.dataverse.errors import DataverseError, bad_request, no_row
 from tools.emulators.dataverse.schema import Column, english_options
@@ -67,8 +67,10 @@ def load(state: DataverseState, body: Any) -> Any:
 
 
 def generate_rows(state: DataverseState, body: Any) -> Any:
-    tables = generate.rows(**body)
-    return {"loaded": loading.load(state, tables), "version": state.version}
+    """Rows as `generate` draws them; with `"made": true` they are made when they are asked for (`made`)."""
+    wishes = {name: value for name, value in body.items() if name != "made"}
+    loaded = made.fill(state, **wishes) if body.get("made") else loading.load(state, generate.rows(**wishes))
+    return {"loaded": loaded, "version": state.version}
 
 
 # -- edits --------------------------------------------------------------------------------------------

@@ -231,6 +231,8 @@ def compared(table: Table, column: Column, comparison: str, value: Any) -> Condi
     candidates: Candidates = _no_candidates
     if comparison == "eq" and column.kind in {"guid", "lookup"} and value is not None:
         candidates = _from_index(wire, [value])
+    if column.name == "modifiedon" and comparison in {"ge", "gt"} and value is not None:
+        candidates = _modified_since(value)
     return Condition(_comparing(column, COMPARISONS[comparison], comparison, value), candidates)
 
 
@@ -277,6 +279,10 @@ def _in_value(column: Column, value: Any) -> Any:
 
 def _from_index(wire: str, values: Any) -> Candidates:
     return lambda store: store.ids_with(wire, values)
+
+
+def _modified_since(moment: str) -> Candidates:
+    return lambda store: store.modified_since(moment)
 
 
 def _no_candidates(store: Store) -> set[str] | None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -76,18 +76,28 @@ def rows(
     contact_customers: float = 0.2,
 ) -> dict[str, list[Row]]:
     """The rows by table, one connection row for each pair (loading adds the mirrors)."""
-    maker = _Maker(seed, contact_customers)
-    made_accounts = [
-        maker.account(number) for number in range(accounts if accounts is not None else opportunities // 10 + 1)
-    ]
-    total = contacts if contacts is not None else opportunities // 2 + 1
-    made_contacts = [maker.contact(number, made_accounts) for number in range(total)]
-    made = [maker.opportunity(number, made_accounts, made_contacts) for number in range(opportunities)]
-    connections = [c for item in made for c in maker.connections(item, made_contacts, roles_per_opportunity)]
+    maker = Maker(seed, contact_customers)
+    number_of_accounts, number_of_contacts = sizes(opportunities, accounts, contacts)
+    made_accounts = [maker.account(number) for number in range(number_of_accounts)]
+    made_contacts = [maker.contact(number, made_accounts) for number in range(number_of_contacts)]
+    account_ids = [row["accountid"] for row in made_accounts]
+    contact_ids = [row["contactid"] for row in made_contacts]
+    made = [maker.opportunity(number, account_ids, contact_ids) for number in range(opportunities)]
+    connections = [c for item in made for c in maker.connections(item, contact_ids, roles_per_opportunity)]
     return {"account": made_accounts, "contact": made_contacts, "opportunity": made, "connection": connections}
 
 
-class _Maker:
+def sizes(opportunities: int, accounts: int | None, contacts: int | None) -> tuple[int, int]:
+    """How many accounts and contacts there are; None: as many as fit so many opportunities."""
+    return (
+        accounts if accounts is not None else opportunities // 10 + 1,
+        contacts if contacts is not None else opportunities // 2 + 1,
+    )
+
+
+class Maker:
+    """Draws one row after the other."""
+
     def __init__(self, seed: int, contact_customers: float) -> None:
         self.random = random.Random(seed)
         self.contact_customers = contact_customers
@@ -116,7 +126,7 @@ class _Maker:
             "modifiedon": created,
         }
 
-    def contact(self, number: int, accounts: list[Row]) -> Row:
+    def contact(self, number: int, accounts: Sequence[Row]) -> Row:
         first, last = self.pick(FIRST), self.pick(LAST)
         account = self.pick(accounts) if accounts and self.random.random() < 0.92 else None
         created = wire_time(self.moment())
@@ -127,7 +137,7 @@ class _Maker:
             row["emailaddress1"] = f"{ascii_name(first)}.{ascii_name(last)}.{number}@{domain}"
         return row | (_lookup("parentcustomerid", account["accountid"], "account") if account else {})
 
-    def opportunity(self, number: int, accounts: list[Row], contacts: list[Row]) -> Row:
+    def opportunity(self, number: int, accounts: Sequence[str], contacts: Sequence[str]) -> Row:
         created = self.moment()
         closing = created + timedelta(days=self.random.randint(7, 180))
         row: Row = {"opportunityid": self.id(), "name": f"{self.pick(PLACES)} {self.pick(PRODUCTS)} {number}"}
@@ -147,26 +157,26 @@ class _Maker:
             return {"statecode": 1, "statuscode": 3, **closed, "actualvalue": row.get("estimatedvalue")}
         return {"statecode": 2, "statuscode": self.pick((4, 5)), **closed, "actualvalue": 0.0}
 
-    def _customer(self, accounts: list[Row], contacts: list[Row]) -> Row:
+    def _customer(self, accounts: Sequence[str], contacts: Sequence[str]) -> Row:
         drawn = self.random.random()
         if drawn < 0.02:
             return {}
         if contacts and drawn < 0.02 + self.contact_customers * 0.98:
-            contact = self.pick(contacts)["contactid"]
+            contact = self.pick(contacts)
             return _lookup("customerid", contact, "contact") | _lookup("parentcontactid", contact, "contact")
         if not accounts:
             return {}
-        account = self.pick(accounts)["accountid"]
+        account = self.pick(accounts)
         return _lookup("customerid", account, "account") | _lookup("parentaccountid", account, "account")
 
-    def connections(self, opportunity: Row, contacts: list[Row], average: float) -> Iterator[Row]:
+    def connections(self, opportunity: Row, contacts: Sequence[str], average: float) -> Iterator[Row]:
         whole = int(average)
         for _ in range((whole + (self.random.random() < average - whole)) if contacts else 0):
             contact = self.pick(contacts)
             yield {
                 "connectionid": self.id(),
                 **_lookup("record1id", opportunity["opportunityid"], "opportunity"),
-                **_lookup("record2id", contact["contactid"], "contact"),
+                **_lookup("record2id", contact, "contact"),
                 "connectionrole.name": self.pick(ROLES),
                 "createdon": opportunity["createdon"],
                 "modifiedon": opportunity["createdon"],

@@ -54,7 +54,7 @@ def _table_for(state: DataverseState, name: str) -> str:
 
 
 def _load_table(state: DataverseState, table: Table, rows: Iterable[Row], *, roles_given: bool) -> int:
-    loader = _Loader(state, table, roles_given=roles_given)
+    loader = Loader(state, table, roles_given=roles_given)
     count = 0
     for raw in rows:
         loader.load(raw)
@@ -64,7 +64,7 @@ def _load_table(state: DataverseState, table: Table, rows: Iterable[Row], *, rol
     return count
 
 
-class _Loader:
+class Loader:
     """Loads the rows of one table; what is the same for all of them is looked up once."""
 
     def __init__(self, state: DataverseState, table: Table, *, roles_given: bool) -> None:
@@ -76,6 +76,16 @@ class _Loader:
         self.roles: dict[str, str] = {}
 
     def load(self, raw: Mapping[str, Any]) -> None:
+        row = self.completed(raw)
+        row["versionnumber"] = self.state.new_version()
+        self.store.put(row)
+        row_id = row[self.table.key]
+        if self.table.name == "connection" and row_id not in self.seen:
+            self.seen.add(row_id)
+            self.without_mirror.append(row_id)
+
+    def completed(self, raw: Mapping[str, Any]) -> Row:
+        """The row as the organization keeps it, but for its version."""
         row, types, names = taken_apart(raw)
         self._currency_by_code(row)
         self._role_by_name(row)
@@ -87,11 +97,7 @@ class _Loader:
             row = self._over(before, raw, row)
         self._normalise(row)
         self._complete(row, types)
-        row["versionnumber"] = self.state.new_version()
-        self.store.put(row)
-        if self.table.name == "connection" and row_id not in self.seen:
-            self.seen.add(row_id)
-            self.without_mirror.append(row_id)
+        return row
 
     def _id(self, row: Row) -> str:
         """The row's id, or a new one; Dataverse knows no ids but GUIDs."""

@@ -26,6 +26,7 @@ COOKIE = re.compile(
     r'<cookie pagenumber="(?P<page>\d+)" pagingcookie="(?P<inner>[^"]*)" istracking="(?P<tracking>True|False)" />'
 )
 INNER = re.compile(r'<cookie page="\d+"><position last="(?P<last>[^"]*)" sum="(?P<sum>[0-9a-f]+)" /></cookie>')
+NEWEST_FIRST = [("versionnumber", True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +140,16 @@ def count_rows(store: Store, query: Query) -> int:
 
 
 def _matching_rows(store: Store, query: Query, cookie: Cookie) -> Iterator[Row]:
-    candidates = query.condition.candidates(store) if query.condition else None
+    candidates, newest_first = query.condition.candidates(store) if query.condition else None, False
     if candidates is not None:
         rows: Iterable[Row] = (store.rows[row_id] for row_id in sorted(candidates) if row_id in store.rows)
+    elif newest_first := [(column.name, down) for column, down in query.order] == NEWEST_FIRST:
+        rows = store.newest()
     else:
         rows = store.after(None if query.order else cookie.last)
     if query.condition:
         rows = filter(query.condition.holds, rows)
-    if query.order:
+    if query.order and not newest_first:
         rows = ordered(list(rows), query)
     if cookie.last and (query.order or candidates is not None):
         rows = filter(_behind(query, cookie), rows)

@@ -373,18 +373,15 @@ SWAPPED = {
 OTHER_SIDE = {**SWAPPED, **{right: left for left, right in SWAPPED.items()}}
 
 
-def seen_from_the_other_side(row: Row) -> Row:
+def seen_from_the_other_side(row: Row, mirror_id: str) -> Row:
     """The same connection with record1 and record2 swapped, as its mirror row has it (dataverse.md §6.5)."""
-    return {OTHER_SIDE.get(name, name): value for name, value in row.items()}
+    mirror = {OTHER_SIDE.get(name, name): value for name, value in row.items()}
+    related = {"connectionid": mirror_id, "_relatedconnectionid_value": row["connectionid"]}
+    return mirror | related | {"ismaster": not row["ismaster"]}
 
 
 def mirror_of(state: DataverseState, row: Row, mirror_id: str) -> Row:
-    mirror = seen_from_the_other_side(row)
-    mirror |= {
-        "connectionid": mirror_id,
-        "_relatedconnectionid_value": row["connectionid"],
-        "ismaster": not row["ismaster"],
-    }
+    mirror = seen_from_the_other_side(row, mirror_id)
     _describe_connection(state, mirror, {})
     return mirror
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
 from tools.emulators.dataverse.schema import INDEXED, Table
@@ -21,7 +21,7 @@ class Store:
 
     def __init__(self, table: Table) -> None:
         self.table = table
-        self.rows: dict[str, Row] = {}
+        self.rows: MutableMapping[str, Row] = {}
         self.log: tuple[list[int], list[str]] = ([], [])
         self.deletions: tuple[list[int], list[str]] = ([], [])
         self.touched: dict[str, dict[str, int]] = {}  # of rows written again: column → version of its last change
@@ -70,6 +70,9 @@ class Store:
     def _place(self, row_id: str, before: Row | None, after: Row | None) -> None:
         for column, index in self._indexes.items():
             _reindex(index, row_id, before and before.get(column), after and after.get(column))
+        self._keep(row_id, before, after)
+
+    def _keep(self, row_id: str, before: Row | None, after: Row | None) -> None:
         if after is None:
             del self.rows[row_id]
             order = self.order
@@ -104,6 +107,18 @@ class Store:
             self._indexes[column] = self._index(column)
         index = self._indexes[column]
         return set().union(*(index.get(value, ()) for value in values))
+
+    def modified_since(self, moment: str) -> set[str] | None:
+        """The only ids whose rows can have a `modifiedon` from *moment* on; None where only a scan tells."""
+        return None
+
+    def newest(self) -> Iterator[Row]:
+        """All rows, the one written last first."""
+        versions, ids = self.log
+        for position in range(len(versions) - 1, -1, -1):
+            row = self.rows.get(ids[position])
+            if row is not None and row["versionnumber"] == versions[position]:
+                yield row
 
     def _index(self, column: str) -> dict[Any, set[str]]:
         index: dict[Any, set[str]] = {}

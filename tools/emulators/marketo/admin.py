@@ -146,8 +146,10 @@ def set_clock(state: MarketoState, request: Request) -> Answer:
 
 
 def subscription(state: MarketoState, request: Request) -> Answer:
-    counts = {name: len(table.rows) for name, table in state.database.tables.items()}
-    return {"munchkin_id": state.munchkin_id, "clients": list(state.identity.clients), "rows": counts}
+    tables = state.database.tables
+    counts = {name: len(table.rows) for name, table in tables.items()}
+    facts = {"munchkin_id": state.munchkin_id, "clients": list(state.identity.clients)}
+    return {**facts, "rows": counts, "people_with_role": tables["roles"].different("leadId")}
 
 
 def activity_log(state: MarketoState, request: Request) -> Answer:

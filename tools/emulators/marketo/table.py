@@ -56,6 +56,10 @@ class Table:
             return [row] if row else []
         return [self.rows[each] for each in self._index[name].get(fold(value), ())]
 
+    def different(self, name: str) -> int:
+        """How many values the indexed field *name* has."""
+        return len(self._index[name])
+
     def add(self, row: Row) -> None:
         self.rows[self.id_of(row)] = row
         self._enter(row, self._index)
