@@ -50,6 +50,7 @@ KINDS = {
     "POST opportunities.json": "opportunities",
     "POST opportunities/roles.json": "roles",
     "POST opportunities/roles/delete.json": "roles removed",
+    "GET opportunities/roles.json": "roles read back",
 }
 
 Figures = dict[str, Any]
@@ -86,7 +87,7 @@ def _program(name: str, found: Services) -> Iterator[tuple[Meters, Work]]:
     traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
     meters = Meters(found, traffic, spending)
     if name == OURS:
-        with metered_engine(found, traffic, spending, one_thread=False) as engine:
+        with metered_engine(found.settings, traffic, spending) as engine:
             yield meters, lambda: sync(engine)
         return
     remembered: list[datetime] = []
