@@ -99,6 +99,7 @@ def measure(opportunities: int, seed: int) -> Run:
         folder = Path(name)
         (folder / SETTINGS).write_text(json.dumps(asdict(found.settings)), encoding="utf-8")
         first = _figures(found, lambda: _killed_and_resumed(found, folder, opportunities))
+        tell(f"{opportunities:,}: first load: {json.dumps(first)}")
         found.dataverse.post("expire-delta-links")
         again = _figures(found, lambda: [_engine(found, folder, f"{opportunities:,}: all links lost")])
         fewest = fewest_calls(found.marketo)

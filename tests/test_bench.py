@@ -414,3 +414,19 @@ def test_what_takes_hours_is_drawn_once_it_is_there(tmp_path: Path) -> None:
     made = dict(drawn(tmp_path))
     assert made.keys() == PICTURES.keys()
     assert "10,000 entities ÷ 500 a second" in made["time.svg"]
+
+
+def test_recorded_sizes_need_the_same_memory_and_about_the_same_work_for_each_opportunity() -> None:
+    recorded = {int(size): each for size, each in recorded_in("million.json").items()}
+    small = recorded[10_000]
+
+    assert len(recorded) > 1
+    for opportunities, each in recorded.items():
+        for which in ("first load", "re-run") if "re-run" in each else ("first load",):
+            assert each[which]["rss_mb"]["peak"] <= 200
+            assert abs(each[which]["rss_mb"]["peak"] / small[which]["rss_mb"]["peak"] - 1) <= 0.1
+            assert each[which]["cpu_s"] / opportunities <= 1.3 * small[which]["cpu_s"] / 10_000
+        assert posted_twice(each) <= 1_800  # no more than the delivery that was under way
+        assert each["first load"]["in_step_at_the_kill"][0] > 0.3 * opportunities
+        assert each["first load"]["flow"]["opportunities in step"] == opportunities
+        assert "re-run" not in each or each["re-run"]["marketo"]["records_written"] == 0
