@@ -100,7 +100,7 @@ class Engine:
             return Outcome(Counter({"put back": work.size}), [(again, seconds_to_wait(error))], error)
         world = self.world
         if work.lane is Lane.SLOW:
-            world = replace(world, target=world.target.yielding())
+            world = replace(world, target=world.target.yielding(), fan_out=world.fan_out_slow)
         return reconcile(world, work, force=force, deadline=lease_ends - timedelta(seconds=self.world.late_write))
 
     def _check(self) -> None:

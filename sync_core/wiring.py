@@ -98,6 +98,7 @@ def _world(
         late_write=settings.marketo_late_write_s,
         subscription=settings.munchkin_id,
         fan_out=fan_out,
+        fan_out_slow=threads(settings.marketo_concurrency),
     )
     return world, storage.probes
 

@@ -27,7 +27,8 @@ class World:
     """`late_write` is L of design.md §2.4 in seconds: how long an unanswered write may still be applied.
 
     `subscription` is Marketo's munchkin id; it salts what is remembered of people, so that another subscription's
-    lead ids are never believed. Without `history` nothing of it is kept, whatever sync.toml says.
+    lead ids are never believed. Without `history` nothing of it is kept, whatever sync.toml says. The slow lane's calls
+    may wait long: with `fan_out_slow` they take no thread from others.
     """
 
     source: Dataverse
@@ -47,6 +48,7 @@ class World:
     subscription: str
     history: History | None = None
     fan_out: FanOut = map
+    fan_out_slow: FanOut = map
 
     def change(
         self, kind: str, name: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]

@@ -186,3 +186,17 @@ def test_deliveries_of_the_slow_lane_let_the_others_calls_go_first() -> None:
     assert stage.deliver(Lane.FRESH)
 
     assert (stage.limiter.slow, stage.limiter.used > used) == (slow, True)
+
+
+def test_the_slow_lanes_calls_take_no_thread_that_fresh_ones_need() -> None:
+    stage, _, _ = crowd()
+    used: list[str] = []
+
+    def noted(name: str) -> Any:
+        return lambda function, items: [used.append(name), *map(function, items)][1:]
+
+    stage.engine = stage.variant(fan_out=noted("fresh"), fan_out_slow=noted("slow"))
+    stage.tick()
+    stage.deliver(Lane.SLOW)
+
+    assert set(used) == {"slow"}

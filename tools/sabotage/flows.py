@@ -1077,6 +1077,14 @@ CHANGES = (
         LANES + "test_deliveries_of_the_slow_lane_let_the_others_calls_go_first",
     ),
     Change(
+        "threads of fresh deliveries taken by calls of the slow lane",
+        "7",
+        ENGINE,
+        ", fan_out=world.fan_out_slow)",
+        ")",
+        LANES + "test_the_slow_lanes_calls_take_no_thread_that_fresh_ones_need",
+    ),
+    Change(
         "any number of approved removals in the lane of fresh changes",
         "4",
         STATUS,
