@@ -10,8 +10,8 @@ import json
 import os
 import sqlite3
 import threading
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,6 +39,8 @@ CREATE TABLE IF NOT EXISTS ledger
 CREATE INDEX IF NOT EXISTS pointer ON ledger (kind, state, due, id) WHERE state IN ('waiting', 'parked', 'held');
 CREATE TABLE IF NOT EXISTS counts (kind TEXT, name TEXT, number INTEGER, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS map (kind TEXT, id TEXT, doc TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pair
+    (connection TEXT, opportunity TEXT, PRIMARY KEY (connection, opportunity)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS document
     (kind TEXT, name TEXT, etag TEXT, doc TEXT, PRIMARY KEY (kind, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS history (id TEXT, at TEXT, doc TEXT, PRIMARY KEY (id, at)) WITHOUT ROWID;
@@ -55,7 +57,7 @@ def open_storage(path: Path, clock: Clock) -> Storage:
         "opportunities": FileLedger(file, "opportunities"),
         "companies": FileLedger(file, "companies"),
         "sales_persons": FileLedger(file, "sales persons"),
-        "connections": FileMap(file, "connections"),
+        "connections": FileConnections(file),
         "people": FileMap(file, "people"),
         "tombstones": FileMap(file, "tombstones"),
         "history": FileHistory(file),
@@ -178,6 +180,29 @@ class FileMap:
         self._file.change(
             "DELETE FROM map WHERE kind = ? AND id IN (SELECT value FROM json_each(?))", self._kind, _listed(ids)
         )
+
+
+class FileConnections:
+    """Port `ConnectionMap`."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
+        query = "SELECT connection, opportunity FROM pair WHERE connection IN (SELECT value FROM json_each(?))"
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for connection, opportunity in self._file.all(query, _listed(ids)):
+            found[connection].add(opportunity)
+        return dict(found)
+
+    def write(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._file.change_each("INSERT OR IGNORE INTO pair VALUES (?, ?)", pairs)
+
+    def delete(self, ids: Collection[str]) -> None:
+        self._file.change("DELETE FROM pair WHERE connection IN (SELECT value FROM json_each(?))", _listed(ids))
+
+    def tidy(self, *, until: float) -> None:
+        """A file with an index is tidy."""
 
 
 class FileDocuments:

@@ -10,8 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from bench.file_storage import File, FileDocuments, FileHistory, FileLedger, FileMap, FileQueue, open_storage
+from bench.file_storage import (
+    File,
+    FileConnections,
+    FileDocuments,
+    FileHistory,
+    FileLedger,
+    FileMap,
+    FileQueue,
+    open_storage,
+)
 from sync_core.model import Lane, Work
+from tests.contracts.connections import ConnectionMapContract
 from tests.contracts.documents import DocumentsContract
 from tests.contracts.ledger import NOON, LedgerContract, a_row, an_id
 from tests.contracts.lookup import LookupContract
@@ -36,6 +46,12 @@ class TestFileMap(LookupContract):
     @pytest.fixture
     def lookup(self, file: File) -> FileMap:
         return FileMap(file, "people")
+
+
+class TestFileConnections(ConnectionMapContract):
+    @pytest.fixture
+    def connections(self, file: File) -> FileConnections:
+        return FileConnections(file)
 
 
 class TestFileDocuments(DocumentsContract):
