@@ -53,6 +53,7 @@ bench: setup ## measure: calls, storage operations, CPU
 	@$(PYTHON) -m bench.layouts
 	@$(PYTHON) -m bench.first_load
 	@$(PYTHON) -m bench.plan
+	@$(PYTHON) -m bench.lanes
 
 clean: ## remove everything that was installed or cached
 	rm -rf $(VENV) .azurite .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

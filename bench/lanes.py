@@ -169,7 +169,8 @@ def report(found: dict[str, Any]) -> Iterator[str]:
     yield f"  {load['calls']} Marketo calls in {load['seconds']} s, {load['calls a second']} a second"
     for edit in load["edits"]:
         yield f"  {_told(edit)}"
-    yield f"{bulk['touched']:,} rows touched, then an edit: {bulk['calls with those for the edit']} Marketo calls"
+    calls = bulk["calls with those for the edit"]
+    yield f"{bulk['touched']:,} rows touched, then an edit: {calls} Marketo calls, of which one looked for it"
     yield f"  {_told(bulk['edit'])}"
 
 

@@ -133,6 +133,26 @@ def test_the_recorded_first_load_of_ten_thousand_keeps_the_goal() -> None:
     assert recorded["ratio"] <= 1.15
 
 
+# --- lanes -----------------------------------------------------------------------------------------------------
+
+
+def test_an_edit_arrives_while_a_backlog_is_worked_off(tmp_path: Path) -> None:
+    told, found = run("bench.lanes", "--opportunities", str(ROWS), "--edits", "1", "--tick", "2", folder=tmp_path)
+
+    assert f"{ROWS} rows touched, then an edit" in told
+    assert found["first load"]["refused"] == {}
+    assert found["bulk"]["calls with those for the edit"] >= 2
+
+
+def test_the_recorded_edits_arrived_within_two_ticks_and_the_rows_touched_cost_nothing() -> None:
+    found = recorded_in("lanes.json")
+    edits = [*found["first load"]["edits"], found["bulk"]["edit"]]
+
+    assert [edit for edit in edits if edit["ticks"] > 2] == []
+    assert found["bulk"]["calls with those for the edit"] == 2
+    assert found["handled"]["slow"] >= 2 * found["opportunities"]
+
+
 # --- a plan -----------------------------------------------------------------------------------------------------
 
 
