@@ -27,7 +27,7 @@ from bench.changes import change
 from bench.first_load import sync
 from bench.meters import RESULTS, Meters, metered_engine
 from bench.script import Script
-from bench.services import Services, services
+from bench.services import Services, an_org, services
 from bench.spending import Spending
 from bench.traffic import Traffic
 from tools import checker
@@ -172,7 +172,7 @@ def _by_kind(side: Figures) -> dict[str, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    rows = {"seed": options.seed, "opportunities": options.opportunities, "roles_per_opportunity": 1.5}
+    rows = an_org(options.opportunities, seed=options.seed)
     changes = {"opportunities": options.changed, "stakeholders": options.stakeholders, "contacts": options.moved}
     found = measure(rows, changes)
     print("\n".join(report(found)))

@@ -1,7 +1,6 @@
 """The whole path at size: a first load, then every delta link lost and everything read again.
 
-    python -m bench.first_load [--opportunities 10000] [--roles 1.5] [--accounts N] [--contacts N] [--seed 1]
-                               [--json FILE] [--profile FILE]
+    python -m bench.first_load [--opportunities 10000] [--roles 1.5] [--seed 1] [--json FILE] [--profile FILE]
 
 Emulators and Azurite run in processes of their own, the services over HTTPS; our engine runs here, with all people
 known to Marketo. Marketo's rate and daily limits, the emulator's and our share of them, are switched off: what is
@@ -10,6 +9,7 @@ measured is how much is asked, not how long it would have to wait. Concurrency s
 The fewest possible calls are the sum of ⌈n/300⌉ over what Marketo holds in the end: opportunities, roles, companies,
 and the people who have a role, since each had to be looked up once; tokens and describe calls apart.
 With --profile everything runs in one thread, and the figures of CPU and time are those of a profiled run.
+FILE of --json keeps the figures of each size.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.meters import PURPOSES, RESULTS, Meters, metered_engine
-from bench.services import services
-from bench.spending import Spending
+from bench.services import an_org, services
+from bench.spending import REST, Spending
 from bench.traffic import Traffic
 from sync_core.engine import Engine
 from sync_core.model import Lane
@@ -35,7 +35,7 @@ from tools.emulators.admin import Admin
 
 RECORDS = 300  # of one Marketo call
 LEASE = timedelta(minutes=10)
-GOAL = 1.15
+GOALS = {"ratio": 1.1, "our CPU ms": 1.6, "entities": 3, "operations": (400, 150), "RSS MB": 200}
 
 
 # --- both runs --------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ def report(found: dict[str, Any]) -> Iterator[str]:
         yield f"| {name} | {found['fewest'].get(name, 0)} | {one['calls']} | {one['items']:,} | {two['calls']} |"
     calls = first["marketo"]["calls"], again["marketo"]["calls"]
     yield f"| together | {sum(found['fewest'].values())} | {calls[0]} | | {calls[1]} |"
-    yield f"\n{found['ratio']} times the fewest possible; the goal is {GOAL} or less."
+    yield f"\n{found['ratio']} times the fewest possible; the goal is {GOALS['ratio']} or less."
     yield f"Records written when all links were lost: {again['marketo']['records_written']} (the goal is 0)."
     yield f"Apart: {first['marketo']['apart']}\n"
     yield "| of our process | first load | all links lost |\n|---|---:|---:|"
@@ -135,16 +135,32 @@ def _comparison(opportunities: int) -> Iterator[tuple[str, Callable[[dict[str, A
             f"… {purpose}",
             lambda run, name=purpose: f"{run['cpu_split_s'].get(name, 0) * 1000 / opportunities:.2f}",
         )
-    yield "peak RSS MB (before)", lambda run: f"{run['rss_mb']['peak']} ({run['rss_mb']['before']})"
-    yield "storage operations per 1,000", lambda run: _per_thousand(run["storage"]["operations"], opportunities)
+    yield f"… all but storage (goal {GOALS['our CPU ms']})", lambda run: f"{our_cpu_ms(run, opportunities):.2f}"
     yield (
-        "entities written per opportunity",
+        f"peak RSS MB (before; goal {GOALS['RSS MB']})",
+        lambda run: f"{run['rss_mb']['peak']} ({run['rss_mb']['before']})",
+    )
+    most = " and ".join(map(str, GOALS["operations"]))
+    yield (
+        f"storage operations per 1,000 (goals {most})",
+        lambda run: _per_thousand(run["storage"]["operations"], opportunities),
+    )
+    yield (
+        f"entities written per opportunity (goal {GOALS['entities']})",
         lambda run: f"{sum(run['storage']['entities'].values()) / opportunities:.3f}",
     )
     for kind in ("OpportunityLedger", "ConnectionMap", "People", "CompanyLedger", "SyncState"):
         yield f"… {kind}", lambda run, name=kind: f"{_entities(run, name) / opportunities:.3f}"
     yield "Dataverse requests", lambda run: f"{run['dataverse']['requests']}"
     yield "deliveries", lambda run: f"{run['flow'].get('deliveries', 0)}"
+
+
+def our_cpu_ms(run: dict[str, Any], opportunities: int) -> float:
+    """Of an opportunity with its roles, in rules, mapping, planning and both clients."""
+    split = run["cpu_split_s"]
+    return float(
+        sum(split.get(name, 0) for name in (REST, "Dataverse client", "Marketo client")) * 1000 / opportunities
+    )
 
 
 def _per_thousand(numbers: dict[str, int], opportunities: int) -> str:
@@ -157,12 +173,13 @@ def _entities(run: dict[str, Any], table: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    rows = {"seed": options.seed, "opportunities": options.opportunities, "roles_per_opportunity": options.roles}
-    rows |= {name: n for name in ("accounts", "contacts") if (n := getattr(options, name)) is not None}
-    found = measure(rows, options.profile)
+    runs = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
+    rows = an_org(options.opportunities, seed=options.seed, roles=options.roles)
+    found = runs[str(options.opportunities)] = measure(rows, options.profile)
     print("\n".join(report(found)))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    in_order = dict(sorted(runs.items(), key=lambda item: int(item[0])))
+    options.json.write_text(json.dumps(in_order, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -170,8 +187,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.first_load", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--opportunities", type=int, default=10_000, metavar="N", help="default: 10000")
     parser.add_argument("--roles", type=float, default=1.5, metavar="N", help="on the average (default: 1.5)")
-    parser.add_argument("--accounts", type=int, metavar="N", help="default: a tenth of the opportunities")
-    parser.add_argument("--contacts", type=int, metavar="N", help="default: half of the opportunities")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
     parser.add_argument("--json", type=Path, default=RESULTS / "first_load.json", metavar="FILE", help="where it goes")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="write a cProfile of the first load there")

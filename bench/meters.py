@@ -132,7 +132,6 @@ def marketo_calls(journal: Journal) -> dict[str, Any]:
     return {
         "calls": len(counted),
         "by_endpoint": by_endpoint,
-        "sizes": {name: [_items(e) for e in counted if _endpoint(e) == name] for name in by_endpoint},
         "writes": sum(entry["kind"] == "write" for entry in counted),
         "records_written": sum(n for e in counted for name, n in e["statuses"].items() if name != "skipped"),
         "apart": dict(Counter(entry["kind"] for entry in journal if entry["kind"] not in ("read", "write"))),

@@ -35,7 +35,7 @@ from unittest.mock import patch
 from bench import file_storage
 from bench.first_load import fewest_calls, steps
 from bench.meters import PURPOSES, RESULTS, SDK_THREADS, Spent, dataverse_requests, marketo_calls, metered_engine
-from bench.services import ROOT, Emulators, emulators
+from bench.services import ROOT, Emulators, an_org, emulators
 from bench.spending import Spending
 from bench.traffic import Traffic
 from sync_core.adapters.clock import SystemClock
@@ -92,8 +92,7 @@ def _dying(after: int) -> Iterator[None]:
 
 
 def measure(opportunities: int, seed: int) -> Run:
-    rows = {"made": True, "seed": seed, "opportunities": opportunities, "roles_per_opportunity": 1.5}
-    rows |= {"accounts": opportunities // 5, "contacts": opportunities * 3 // 5}
+    rows = an_org(opportunities, seed=seed) | {"made": True}
     tell(f"{opportunities:,}: filling the emulators")
     with emulators(rows) as found, TemporaryDirectory() as name:
         folder = Path(name)
@@ -173,7 +172,6 @@ def _figures(found: Emulators, live: Callable[[], list[Run]]) -> Run:
         door.delete("journal")
     lives = live()
     marketo = marketo_calls(found.marketo.get("journal"))
-    del marketo["sizes"]  # a line for each call
     split, flow = Counter[str](), Counter[str]()
     for each in lives:
         split.update(each["cpu_split_s"])

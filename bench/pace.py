@@ -1,6 +1,6 @@
 """A first load by several hosts at Marketo's real limits, and edits that overtake it.
 
-    python -m bench.pace [--opportunities 100000] [--accounts N] [--contacts N] [--hosts 4] [--seed 1] [--json FILE]
+    python -m bench.pace [--opportunities 100000] [--hosts 4] [--seed 1] [--json FILE]
 
 Everything runs in processes of its own: emulators, Azurite, and so many local hosts with the functions of this
 repository on one storage account, without a word between them. Marketo is at its real limits and takes a second for
@@ -30,13 +30,12 @@ from typing import Any
 from bench.first_load import fewest_calls
 from bench.host import hosts
 from bench.meters import RESULTS, marketo_calls
-from bench.services import Services, services
+from bench.services import Services, an_org, services
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import open_storage
 from sync_core.model import Lane
 from sync_core.wiring import STORAGE_THREADS, build, threads
 
-ROLES = 1.5
 LATENCY = 1.0  # seconds of each Marketo call
 OURS = 2.5  # calls a second, our default share
 GOAL = 1.15
@@ -52,8 +51,8 @@ UNMAPPED = "budgetamount"
 Run = dict[str, Any]
 
 
-def measure(rows: Mapping[str, Any], machines: int) -> Run:
-    with services(dict(rows)) as found, TemporaryDirectory() as folder:
+def measure(rows: dict[str, Any], machines: int) -> Run:
+    with services(rows) as found, TemporaryDirectory() as folder:
         rate = entities_per_second(found)
         found = found.at_real_limits(latency=LATENCY)
         stage = Stage(found)
@@ -65,7 +64,7 @@ def measure(rows: Mapping[str, Any], machines: int) -> Run:
             touched = stage.touch_everything()
             touched["hosts"] = [host.stop() for host in started]
     return {
-        "rows": dict(rows),
+        "rows": rows,
         "tick_s": TICK_S,
         "entities a second": rate,
         "fewest": bound,
@@ -158,9 +157,8 @@ class Stage:
         return feeds == {"following"} and not any(self.world.queue.lengths()[lane] for lane in Lane)
 
     def _calls(self, journal: list[dict[str, Any]]) -> Run:
-        found, summary = marketo_calls(journal), self.found.marketo.get("calls")
-        del found["sizes"]  # a line for each call
-        return {**found, **{name: summary[name] for name in ("max_in_window", "max_in_flight")}}
+        summary = self.found.marketo.get("calls")
+        return marketo_calls(journal) | {name: summary[name] for name in ("max_in_window", "max_in_flight")}
 
     def _until(self, done: Callable[[], bool]) -> None:
         deadline, shown = time.monotonic() + LONGEST_S, time.monotonic()
@@ -228,9 +226,7 @@ def _most(run: Run) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    rows = {"seed": options.seed, "opportunities": options.opportunities, "roles_per_opportunity": ROLES}
-    rows |= {name: n for name in ("accounts", "contacts") if (n := getattr(options, name)) is not None}
-    found = measure(rows, options.hosts)
+    found = measure(an_org(options.opportunities, seed=options.seed), options.hosts)
     print("\n".join(report(found)))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -240,8 +236,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.pace", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--opportunities", type=int, default=100_000, metavar="N", help="default: 100000")
-    parser.add_argument("--accounts", type=int, metavar="N", help="default: a tenth of the opportunities")
-    parser.add_argument("--contacts", type=int, metavar="N", help="default: half of the opportunities")
     parser.add_argument("--hosts", type=int, default=4, metavar="N", help="default: 4")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
     parser.add_argument("--json", type=Path, default=RESULTS / "pace.json", metavar="FILE", help="where it goes")

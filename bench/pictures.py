@@ -37,10 +37,10 @@ MADE_BY = {name: f"python -m bench.{name}" for name in ("first_load", "plan", "c
 
 FIGURES: Mapping[str, str] = {
     # result: place in it, its parts apart by slashes
-    "calls of 10,000": "first_load: first load/marketo/by_endpoint",
-    "fewest of 10,000": "first_load: fewest",
-    "calls of 100,000": "pace: first load/marketo/by_endpoint",
-    "fewest of 100,000": "pace: fewest",
+    "calls of 10,000": "first_load: 10000/first load/marketo/by_endpoint",
+    "fewest of 10,000": "first_load: 10000/fewest",
+    "calls of 100,000": "first_load: 100000/first load/marketo/by_endpoint",
+    "fewest of 100,000": "first_load: 100000/fewest",
     "calls of 1,000,000": "million: 1000000/first load/marketo/by_endpoint",
     "fewest of 1,000,000": "million: 1000000/fewest",
     "calls of a tick": f"compare: {TICK}/{OURS}/by_kind",

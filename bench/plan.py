@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from bench.meters import PURPOSES, RESULTS, SDK_THREADS, Meters, metered_engine
-from bench.services import services
+from bench.services import an_org, services
 from bench.spending import Spending
 from bench.traffic import Traffic
 from sync_core.engine import Engine
@@ -30,20 +30,18 @@ from sync_core.flows.plan import plan
 from tools.contents import Contents, contents
 
 LIMITER = ("limiter", "marketo")
-ROLES = 1.5
 
 Run = dict[str, Any]
 
 
 def measure(opportunities: int, seed: int) -> Run:
-    rows = {"seed": seed, "opportunities": opportunities, "roles_per_opportunity": ROLES}
+    rows = an_org(opportunities, seed=seed)
     with services(rows) as found, TemporaryDirectory() as folder:
         traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
         before, file = contents(found.storage.connection_string), Path(folder) / "plan.json"
         with metered_engine(found.settings, traffic, spending) as engine:
             run = Meters(found, traffic, spending).run(lambda: _plan(engine, file))
         _check_nothing_written(run, before, contents(found.storage.connection_string))
-        del run["marketo"]["sizes"]  # a line for each call
         return {"rows": rows, **run, "file_mb": round(file.stat().st_size / 1_000_000, 1)}
 
 

@@ -33,6 +33,17 @@ NO_LIMIT = {"rate_limit": 10_000_000, "daily_quota": 100_000_000}
 OUR_SHARE = {"marketo_calls_per_20s": 1_000_000, "marketo_daily_calls": 100_000_000, "marketo_concurrency": 5}
 
 
+def an_org(opportunities: int, *, seed: int = 1, roles: float = 1.5) -> dict[str, Any]:
+    """What Dataverse is filled with: an account for five opportunities, three contacts for five."""
+    return {
+        "seed": seed,
+        "opportunities": opportunities,
+        "roles_per_opportunity": roles,
+        "accounts": opportunities // 5,
+        "contacts": opportunities * 3 // 5,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Emulators:
     """Both services, and the doors to look behind them."""

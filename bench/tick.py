@@ -27,13 +27,12 @@ from typing import Any
 from bench.changes import change
 from bench.first_load import RECORDS, sync
 from bench.meters import RESULTS, Meters, metered_engine
-from bench.services import ROOT, Services, services
+from bench.services import ROOT, Services, an_org, services
 from bench.spending import Spending
 from bench.traffic import Traffic
 from tools.local_host import QueueOptions
 
 IDLE_TICKS = 10
-ROLES = 1.5
 SECOND = 1.0  # that each Marketo call takes
 CHANGES = {"opportunities": 500, "stakeholders": 20, "contacts": 10}
 GOALS = {"Dataverse requests": 20, "everything in Marketo after s": 15, "CPU s of an idle tick": 0.3}
@@ -48,7 +47,7 @@ Run = dict[str, Any]
 
 
 def measure(opportunities: int, seed: int) -> Run:
-    rows = {"seed": seed, "opportunities": opportunities, "roles_per_opportunity": ROLES}
+    rows = an_org(opportunities, seed=seed)
     with services(rows) as found:
         traffic, spending = Traffic(table_port=found.storage.ports.table), Spending()
         meters = Meters(found, traffic, spending)

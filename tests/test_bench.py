@@ -13,12 +13,16 @@ import pytest
 
 from bench.changes import change
 from bench.compare import FIRST, OURS, SCRIPT, TICK, pace
+from bench.first_load import GOALS, our_cpu_ms
 from bench.layouts import LAYOUTS
 from bench.meters import PURPOSES, RESULTS, marketo_calls
 from bench.million import _engine, posted_twice
+from bench.pace import GOAL as PACE_GOAL
+from bench.pace import bounds, posted
 from bench.pictures import DOCS, PICTURES, Missing, drawn
 from bench.plan import LIMITER, _check_nothing_written
 from bench.start import COMPILED, MODULES, PLAIN
+from bench.tick import GOALS as TICK_GOALS
 from tools.emulators.admin import Admin
 from tools.emulators.dataverse.state import DataverseState
 from tools.emulators.dataverse.web import DataverseApp
@@ -45,7 +49,8 @@ def layouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, An
 
 @pytest.fixture(scope="module")
 def first_load(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
-    return run("bench.first_load", "--opportunities", str(ROWS), folder=tmp_path_factory.mktemp("first"))
+    printed, found = run("bench.first_load", "--opportunities", str(ROWS), folder=tmp_path_factory.mktemp("first"))
+    return printed, found[str(ROWS)]
 
 
 def figure(layouts: dict[str, Any], layout: str, step: str) -> dict[str, Any]:
@@ -137,11 +142,45 @@ def recorded_in(name: str) -> dict[str, Any]:
     return dict(json.loads((RESULTS / name).read_text(encoding="utf-8")))
 
 
-def test_the_recorded_first_load_of_ten_thousand_keeps_the_goal() -> None:
-    recorded = recorded_in("first_load.json")
+@pytest.mark.parametrize("size", [10_000, 100_000])
+def test_the_recorded_first_loads_keep_the_goals(size: int) -> None:
+    recorded = recorded_in("first_load.json")[str(size)]
+    first, again = recorded["first load"], recorded["re-run"]
+    operations = [sum(run["storage"]["operations"].values()) * 1000 / size for run in (first, again)]
 
-    assert recorded["rows"]["opportunities"] == 10_000
-    assert recorded["ratio"] <= 1.15
+    assert recorded["ratio"] <= GOALS["ratio"]
+    assert again["marketo"]["records_written"] == 0
+    assert our_cpu_ms(first, size) <= GOALS["our CPU ms"]
+    assert sum(first["storage"]["entities"].values()) / size <= GOALS["entities"]
+    assert [number <= goal for number, goal in zip(operations, GOALS["operations"], strict=True)] == [True, True]
+    assert max(run["rss_mb"]["peak"] for run in (first, again)) <= GOALS["RSS MB"]
+
+
+def test_the_recorded_tick_keeps_the_goals() -> None:
+    recorded = recorded_in("tick.json")
+    idle, busy = recorded["idle"], recorded["busy"]
+
+    assert busy["marketo"]["calls"] == sum(busy["fewest"].values())
+    assert busy["dataverse"]["requests"] <= TICK_GOALS["Dataverse requests"]
+    assert busy["everything in Marketo after s"] <= TICK_GOALS["everything in Marketo after s"]
+    assert (idle["later"]["marketo"]["calls"], idle["later"]["dataverse"]["requests"]) == (0, 5)
+    assert idle["CPU s"][-1] < TICK_GOALS["CPU s of an idle tick"]
+
+
+def test_the_recorded_load_by_several_hosts_keeps_the_goals() -> None:
+    recorded = recorded_in("pace.json")
+    load, touched = recorded["first load"], recorded["touched"]
+
+    assert recorded["rows"]["opportunities"] == 100_000
+    assert load["wall_s"] <= PACE_GOAL * max(bounds(recorded).values())
+    assert posted(load) <= 100_000 + 10 * len(load["edits"])
+    for run in (load, touched):
+        assert run["marketo"]["max_in_window"] <= 50
+        assert run["marketo"]["max_in_flight"] <= 5
+        assert run["marketo"]["refused"] == {}
+    assert max(edit["ticks"] for edit in (*load["edits"], touched["edit"])) <= 2
+    assert touched["messages waiting when the edit was made"] > 0
+    assert touched["marketo"]["calls"] == 1  # the edit's
 
 
 # --- the map of connections ------------------------------------------------------------------------------------
@@ -200,7 +239,7 @@ def test_a_plan_that_wrote_has_no_figures(writes: int, left: dict[str, Any]) -> 
 
 def test_the_recorded_plans_need_the_same_memory_and_foretell_the_recorded_load() -> None:
     small, large = (recorded_in("plan.json")[size] for size in ("10000", "100000"))
-    first = recorded_in("first_load.json")["first load"]
+    first = recorded_in("first_load.json")["10000"]["first load"]
 
     assert abs(large["rss_mb"]["peak"] / small["rss_mb"]["peak"] - 1) <= 0.1
     assert small["flow"]["calls to write"] + small["flow"]["calls to read"] == first["marketo"]["calls"]
@@ -396,14 +435,14 @@ def test_a_missing_result_names_the_command_that_makes_it(tmp_path: Path) -> Non
 def test_a_result_of_another_shape_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "first_load.json").write_text("{}", encoding="utf-8")
 
-    with pytest.raises(Missing, match=r"has no first load/.*`python -m bench\.first_load` makes it anew"):
+    with pytest.raises(Missing, match=r"has no 10000/first load/.*`python -m bench\.first_load` makes it anew"):
         dict(drawn(tmp_path))
 
 
 def test_what_takes_hours_is_drawn_once_it_is_there(tmp_path: Path) -> None:
     for name in ("first_load", "plan", "compare"):
         (tmp_path / f"{name}.json").write_text(json.dumps(recorded_in(f"{name}.json")), encoding="utf-8")
-    load = recorded_in("first_load.json")
+    load = recorded_in("first_load.json")["10000"]
     assert dict(drawn(tmp_path)).keys() == {"calls.svg", "script.svg"}
 
     sizes = {size: load | {"re-run": load["first load"]} for size in ("10000", "100000", "1000000")}
