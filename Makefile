@@ -49,14 +49,17 @@ interleave: setup ## every interleaving up to the full bound; takes long
 sabotage: setup ## break the code on purpose; each change must turn a test red
 	@$(PYTHON) -m tools.sabotage $(ARGS)
 
-bench: setup ## measure: calls, storage operations, CPU; then draw the pictures
+bench: setup ## measure calls, time, CPU, memory, storage; draw it and put it into the documents; an hour
+	@$(PYTHON) -m bench.start
 	@$(PYTHON) -m bench.layouts
 	@$(PYTHON) -m bench.connection_map
-	@$(PYTHON) -m bench.first_load
-	@$(PYTHON) -m bench.plan
+	@for size in 10000 100000; do $(PYTHON) -m bench.first_load --opportunities $$size || exit; done
+	@for size in 10000 100000; do $(PYTHON) -m bench.plan --opportunities $$size || exit; done
+	@$(PYTHON) -m bench.tick
 	@$(PYTHON) -m bench.compare
-	@$(PYTHON) -m bench.start
+	@$(PYTHON) -m bench.pace
 	@$(PYTHON) -m bench.pictures
+	@$(PYTHON) -m bench.documents
 
 bench-million: setup ## measure up to 1,000,000 opportunities; takes long: ARGS="--opportunities 10000"
 	@$(PYTHON) -m bench.million $(ARGS)

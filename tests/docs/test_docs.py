@@ -18,6 +18,7 @@ from uuid import UUID
 import pytest
 
 import sync_core
+from bench.documents import PLACES, written
 from sync_core.cli import _parser
 from sync_core.mapping import SyncConfig, parse
 from sync_core.settings import Settings, _environment
@@ -352,28 +353,21 @@ def test_the_picture_is_described_and_follows_the_readers_colours() -> None:
     assert re.search(r"!\[[^\]]{40,}\]\(docs/path\.svg\)", README)
 
 
-def test_the_readmes_figures_are_those_that_the_bench_recorded() -> None:
-    recorded = json.loads((ROOT / "bench/results/first_load.json").read_text(encoding="utf-8"))["10000"]
-    first = recorded["first load"]
-    operations = sum(first["storage"]["operations"].values()) / recorded["rows"]["opportunities"] * 1000
+@pytest.mark.parametrize("name", PLACES)
+def test_the_tables_of_figures_are_those_that_the_benches_recorded(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
 
-    for figure in (
-        f"{first['flow']['roles posted']:,} roles",
-        f"{first['marketo']['calls']} Marketo calls",
-        f"{recorded['ratio']} times the fewest",
-        f"{operations:.0f} storage operations per 1,000",
-    ):
-        assert figure in README
+    assert written(text, PLACES[name]) == text, "`python -m bench.documents` puts them in"
+
+
+def test_a_document_without_its_marks_is_told() -> None:
+    with pytest.raises(ValueError, match="no <!-- measured -->"):
+        written("nothing", PLACES["README.md"])
 
 
 def test_the_figures_of_a_plan_are_those_that_the_bench_recorded() -> None:
     recorded = json.loads((ROOT / "bench/results/plan.json").read_text(encoding="utf-8"))
     small, large = recorded["10000"], recorded["100000"]
-    foretold = small["flow"]["calls to write"] + small["flow"]["calls to read"]
-
-    assert f"foretells the {foretold} calls with {small['marketo']['calls']} of its own" in README
-    assert f"in {small['rss_mb']['peak']} MB of memory" in README
-    assert f"takes {large['marketo']['calls']}, in {large['rss_mb']['peak']} MB" in README
     guide = (DOCS / "go-live.md").read_text(encoding="utf-8")
     assert f"{small['marketo']['calls']} for a first load of\n10,000 opportunities" in guide
     assert f"{small['rss_mb']['peak']} MB for 10,000, {large['rss_mb']['peak']} MB for 100,000" in guide

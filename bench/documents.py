@@ -1,0 +1,287 @@
+"""What the benches recorded, as tables of README.md and docs/scale.md between `<!-- name -->` and `<!-- /name -->`.
+
+    python -m bench.documents
+
+Nothing is measured here. Beside what was recorded it is arithmetic: with the services' limits, for sizes that nobody
+has measured; with Azure's list prices, for what a month costs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench import pace
+from bench.first_load import GOALS, our_cpu_ms
+from bench.meters import RESULTS
+from bench.million import posted_twice
+from bench.services import ROOT, an_org
+from bench.tick import GOALS as TICK_GOALS
+from sync_core.adapters.limiter import KEPT
+from sync_core.engine import TIME_BOX_S
+from sync_core.messages import FULL
+
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
+
+CALLS_A_SECOND = 2.5  # our default share of Marketo's rate
+CALLS_A_DAY = 25_000 * (100 - KEPT) // 100  # of our default share, what the slow lane may use
+PAGE = 3_600  # rows that a tracked read asks for
+ORG = an_org(1_000_000)
+ROWS_READ = 1 + 2 * ORG["roles_per_opportunity"] + (ORG["accounts"] + ORG["contacts"]) / ORG["opportunities"]
+"""By a first read for each opportunity: itself, both rows of each connection, accounts and contacts."""
+PAGE_S = 1.0  # assumed: no source tells how long Dataverse takes for a page of ids
+FUNCTION_S = 600  # host.json's functionTimeout
+REQUESTS_A_SECOND = 6_000 / 300  # Dataverse, of one user at one web server (dataverse.md §5)
+PARTITIONS, ENTITIES_A_SECOND = 16, 2_000  # the ledger's, and what one of them takes: Azure's scalability target
+
+TICKS, DAYS = 288, 30
+CHANGES_A_DAY = 5_000
+
+# List prices in US dollars, of 2025, for a general-purpose v2 account with local redundancy and Flex Consumption.
+TABLE_OPERATIONS = 0.00036 / 10_000
+QUEUE_OPERATIONS = 0.004 / 10_000
+TABLE_GB = 0.045
+GB_SECOND = 0.000026
+FREE_GB_SECONDS = 100_000
+MEMORY_GB = 2.0  # of an instance; billed while a function runs
+POLLS_A_DAY = 2 * 86_400 // 2  # both queues, an instance that never sleeps, every maxPollingInterval of two seconds
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Per opportunity of a first load."""
+
+    calls: float
+    requests: float
+    entities: float
+    cpu_ms: float
+
+    @classmethod
+    def measured(cls) -> Costs:
+        run = _recorded("first_load.json")["100000"]
+        number, first = run["rows"]["opportunities"], run["first load"]
+        entities = sum(first["storage"]["entities"].values())
+        return cls(
+            first["marketo"]["calls"] / number,
+            first["dataverse"]["requests"] / number,
+            entities / number,
+            first["cpu_s"] * 1000 / number,
+        )
+
+
+def walls() -> Iterator[str]:
+    """Each line: what it takes at each size, against the limit named in the first column."""
+    costs = Costs.measured()
+    yield f"| opportunities | {' | '.join(f'{size:,}' for size in SIZES)} |\n|---|{'---:|' * len(SIZES)}"
+    for name, value in (
+        ("Marketo calls of a first load", lambda size: f"{_calls(costs, size):,}"),
+        (f"at {CALLS_A_SECOND} calls a second", lambda size: span(_calls(costs, size) / CALLS_A_SECOND)),
+        (f"days of {CALLS_A_DAY:,} calls", lambda size: f"{_calls(costs, size) / CALLS_A_DAY:.1f}"),
+        ("pages of a first read, a second each", lambda size: span(_pages(size * ROWS_READ) * PAGE_S)),
+        ("ticks that it takes", lambda size: f"{math.ceil(_pages(size * ROWS_READ) * PAGE_S / TIME_BOX_S)}"),
+        (f"comparison of all ids, of {FUNCTION_S} s", lambda size: f"{_pages(size) * PAGE_S / FUNCTION_S:.2f}"),
+        ("messages of the backlog", lambda size: f"{math.ceil(size / FULL):,}"),
+        ("Dataverse requests of a first load", lambda size: f"{round(costs.requests * size):,}"),
+        ("entities written", lambda size: f"{round(costs.entities * size):,}"),
+        ("CPU", lambda size: span(costs.cpu_ms * size / 1000)),
+    ):
+        yield f"| {name} | {' | '.join(map(value, SIZES))} |"
+
+
+def rates() -> Iterator[str]:
+    """At our share of Marketo's rate: how much of every other limit that takes."""
+    costs = Costs.measured()
+    pace = CALLS_A_SECOND / costs.calls
+    yield "| at our share of Marketo's rate | a second | limit |\n|---|---:|---:|"
+    yield f"| opportunities | {pace:.0f} | |"
+    yield f"| Dataverse requests | {pace * costs.requests:.1f} | {REQUESTS_A_SECOND:.0f} |"
+    entities = pace * costs.entities
+    yield f"| entities written, to {PARTITIONS} partitions | {entities:.0f} | {PARTITIONS * ENTITIES_A_SECOND:,} |"
+    yield f"| CPU of one core | {pace * costs.cpu_ms / 1000:.2f} | 1 |"
+
+
+def month() -> Iterator[str]:
+    """100,000 opportunities, 5,000 changes a day: operations of the storage account, and dollars."""
+    tick = _recorded("tick.json")
+    busy, idle = tick["busy"], tick["idle"]["later"]
+    busy_ticks = CHANGES_A_DAY / tick["busy"]["flow"]["handled"]
+    tables = DAYS * (busy_ticks * _operations(busy, "table") + TICKS * _operations(idle, "table"))
+    queues = DAYS * (busy_ticks * _operations(busy, "queue") + TICKS * _operations(idle, "queue"))
+    polls = DAYS * POLLS_A_DAY
+    seconds = DAYS * (busy_ticks * busy["wall_s"] + TICKS * idle["wall_s"])
+    billed = max(0.0, seconds * MEMORY_GB - FREE_GB_SECONDS)
+    gigabytes = _recorded("million.json")["100000"]["storage_mb"] / 1000
+    calls = DAYS * busy_ticks * busy["marketo"]["calls"]
+    lines = (
+        (f"Marketo calls, ticks of {busy['flow']['handled']} changes", calls, 0.0),
+        ("operations on tables", tables, tables * TABLE_OPERATIONS),
+        ("operations on queues, ours", queues, queues * QUEUE_OPERATIONS),
+        ("operations on queues, a host that polls all day", polls, polls * QUEUE_OPERATIONS),
+        (f"GB-seconds, {FREE_GB_SECONDS:,} of them free", seconds * MEMORY_GB, billed * GB_SECOND),
+        ("GB stored", gigabytes, gigabytes * TABLE_GB),
+    )
+    yield "| a month | how many | US dollars |\n|---|---:|---:|"
+    for name, number, dollars in lines:
+        yield f"| {name} | {f'{number:.2f}' if number < 1 else f'{number:,.0f}'} | {dollars:.2f} |"
+    yield f"| together | | {sum(dollars for _, _, dollars in lines):.2f} |"
+
+
+def span(seconds: float) -> str:
+    """Seconds in the greatest unit of which there are two."""
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _calls(costs: Costs, size: int) -> int:
+    return round(costs.calls * size)
+
+
+def _pages(rows: float) -> int:
+    return math.ceil(rows / PAGE)
+
+
+def _operations(run: dict[str, Any], service: str) -> int:
+    return int(run["storage"]["operations"].get(service, 0))
+
+
+def _recorded(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def several() -> Iterator[str]:
+    return pace.report(_recorded("pace.json"))
+
+
+# --- what was to be reached -------------------------------------------------------------------------------------
+
+
+def measured() -> Iterator[str]:
+    """Each line: what was measured, the goal, the figure, and the command that prints it again."""
+    yield "| | goal | measured | command |\n|---|---|---|---|"
+    for line in (*_first_loads(), *_ticks(), *_hosts(), *_sizes(), *_others()):
+        yield f"| {' | '.join(line)} |"
+
+
+def _first_loads() -> Iterator[Sequence[str]]:
+    command = "`python -m bench.first_load`"
+    runs = _recorded("first_load.json")
+    for size in ("10000", "100000"):
+        run = runs[size]
+        first, again = run["first load"], run["re-run"]
+        roles, number = first["flow"]["roles posted"], int(size)
+        calls = f"{first['marketo']['calls']:,} of {sum(run['fewest'].values()):,} possible: {run['ratio']} times"
+        name = f"first load of {number:,} opportunities, {roles:,} roles"
+        yield f"Marketo calls, {name}", f"≤ {GOALS['ratio']} times", calls, command
+        yield "… everything read again", "0 writes", f"{again['marketo']['records_written']} writes", command
+        ours = f"{our_cpu_ms(first, number):.2f} ms"
+        yield "… CPU of an opportunity, storage apart", f"≤ {GOALS['our CPU ms']} ms", ours, command
+        entities = sum(first["storage"]["entities"].values()) / number
+        yield "… entities written for an opportunity", f"≤ {GOALS['entities']}", f"{entities:.2f}", command
+        operations = [sum(each["storage"]["operations"].values()) * 1000 / number for each in (first, again)]
+        goals = " and ".join(map(str, GOALS["operations"]))
+        told = f"{operations[0]:.0f} and {operations[1]:.0f}"
+        yield "… storage operations per 1,000, and when read again", f"≤ {goals}", told, command
+
+
+def _ticks() -> Iterator[Sequence[str]]:
+    command, tick = "`python -m bench.tick`", _recorded("tick.json")
+    idle, busy = tick["idle"], tick["busy"]
+    later = f"{idle['later']['marketo']['calls']}; {idle['later']['dataverse']['requests']} requests of Dataverse"
+    yield "Marketo calls of an idle tick", "0", later, command
+    cpu = f"{idle['CPU s'][-1]:.2f} s at most"
+    yield "… CPU", f"< {TICK_GOALS['CPU s of an idle tick']} s", cpu, command
+    fewest = sum(busy["fewest"].values())
+    name = f"Marketo calls of a tick with {sum(tick['changes'].values())} changes"
+    yield name, f"{fewest}, the fewest possible", f"{busy['marketo']['calls']}", command
+    requests = f"≤ {TICK_GOALS['Dataverse requests']}"
+    yield "… requests of Dataverse", requests, f"{busy['dataverse']['requests']}", command
+    seconds = busy["everything in Marketo after s"]
+    yield (
+        "… all in Marketo, a second for each call",
+        f"≤ {TICK_GOALS['everything in Marketo after s']} s",
+        f"{seconds} s",
+        command,
+    )
+
+
+def _hosts() -> Iterator[Sequence[str]]:
+    command, run = "`python -m bench.pace`", _recorded("pace.json")
+    load, bounds = run["first load"], pace.bounds(run)
+    longest = max(bounds.values())
+    name = f"time of {run['rows']['opportunities']:,} by {len(load['hosts'])} hosts at Marketo's limits"
+    seconds = f"{load['wall_s']:.0f} s, {load['wall_s'] / longest:.2f} times"
+    yield name, f"≤ {pace.GOAL} times {longest:.0f} s", seconds, command
+    edits = [*load["edits"], run["touched"]["edit"]]
+    yield "… an edit meanwhile, in Marketo after", "≤ 2 ticks", f"{max(e['ticks'] for e in edits)} ticks", command
+    touched = f"{run['touched']['marketo']['calls'] - 1}"
+    yield "… Marketo calls, every row touched without a mapped change", "0", touched, command
+    most = [
+        max(part["marketo"][what] for part in (load, run["touched"])) for what in ("max_in_window", "max_in_flight")
+    ]
+    yield "… calls in any 20 s, and at once", "≤ 50 and 5", f"{most[0]} and {most[1]}", command
+
+
+def _sizes() -> Iterator[Sequence[str]]:
+    command, runs = "`make bench-million`", _recorded("million.json")
+    names = ", ".join(f"{int(size):,}" for size in runs)
+    peaks = [max(run[part]["rss_mb"]["peak"] for part in ("first load", "re-run")) for run in runs.values()]
+    told = ", ".join(f"{peak} MB" for peak in peaks)
+    yield f"peak memory at {names}", "≤ 200 MB, ± 10 %", told, command
+    cpu = [run["first load"]["cpu_s"] * 1000 / int(size) for size, run in runs.items()]
+    ratio = f"{cpu[-1] / cpu[0]:.2f} times"
+    yield "… CPU of an opportunity, the last size by the first", "≤ 1.3 times", ratio, command
+    last = runs[max(runs, key=int)]
+    ratio = f"{last['ratio']} times the fewest calls, one delivery of {posted_twice(last):,} posted again"
+    yield "… a kill in the middle of the largest", "goes on", ratio, command
+
+
+def _others() -> Iterator[Sequence[str]]:
+    start, compare = _recorded("start.json"), _recorded("compare.json")
+    most = start["function_app"]["with .pyc"]["max_s"]
+    yield "`import function_app`", f"≤ {start['goal_s']} s", f"{most:.2f} s at most", "`python -m bench.start`"
+    for part in ("first load", "tick"):
+        ours, script = (compare[part][side]["calls"] for side in ("ours", "script"))
+        name = f"Marketo calls of a straightforward script, {part}"
+        yield name, "beside ours", f"{script:,}, ours {ours:,}", "`python -m bench.compare`"
+
+
+# --- into the documents -----------------------------------------------------------------------------------------
+
+PLACES: Mapping[str, Mapping[str, Callable[[], Iterator[str]]]] = {
+    "README.md": {"measured": measured},
+    "docs/scale.md": {
+        "walls": walls,
+        "rates": rates,
+        "pace": lambda: pace.report(_recorded("pace.json")),
+        "month": month,
+    },
+}
+
+
+def written(text: str, parts: Mapping[str, Callable[[], Iterator[str]]]) -> str:
+    """*text* with each part anew between its marks. Raises ValueError where the marks aren't."""
+    for name, part in parts.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{name} -->")
+        if not start or not end:
+            raise ValueError(f"no <!-- {name} --> … <!-- /{name} -->")
+        text = before + start + "\n".join(part()) + "\n" + end + after
+    return text
+
+
+def main() -> int:
+    for name, parts in PLACES.items():
+        path = ROOT / name
+        path.write_text(written(path.read_text(encoding="utf-8"), parts), encoding="utf-8")
+        print(f"{name}: {', '.join(parts)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
