@@ -144,10 +144,6 @@ def _endpoint(entry: dict[str, Any]) -> str:
     return f"{method} {path.removeprefix(PREFIX)}"
 
 
-def _items(entry: dict[str, Any]) -> int:
-    return int(entry["records"] if entry["kind"] == "write" else entry["filter_values"])
-
-
 def dataverse_requests(journal: Journal) -> dict[str, Any]:
     asked = [entry for entry in journal if "/api/data/" in entry["path"]]
     by_table = Counter(entry["path"].partition("/api/data/v9.2/")[2].partition("(")[0] for entry in asked)

@@ -46,7 +46,7 @@ FIGURES: Mapping[str, str] = {
     "calls of a tick": f"compare: {TICK}/{OURS}/by_kind",
     "fewest of a tick": f"compare: {TICK}/fewest",
     "s taken": "pace: first load/wall_s",
-    "calls in all": "pace: first load/marketo/calls",
+    "calls until then": "pace: first load/calls until then",
     "hosts": "pace: first load/hosts",
     "entities a second": "pace: entities a second",
     "opportunities loaded": "pace: rows/opportunities",
@@ -203,7 +203,7 @@ def _number(line: Any) -> int:
 
 def time(found: Results) -> Figure:
     entities = sum(sum(host["storage"]["entities"].values()) for host in found["hosts"])
-    rate, made = found["entities a second"], found["calls in all"]
+    rate, made = found["entities a second"], found["calls until then"]
     lines = {
         f"taken, by {len(found['hosts'])} hosts": (found["s taken"], BLUE),
         f"{made:,} Marketo calls ÷ {pace.OURS} a second": (made / pace.OURS, SOFT),

@@ -98,8 +98,6 @@ class Port:
             self._spending.count(self._purpose)
             with self._spending.on(self._purpose):
                 result = method(*arguments, **options)
-            if isinstance(result, type(self._target)):  # the same client for the slow lane
-                return Port(result, self._spending, self._purpose)
             if isinstance(result, type(self._target)):  # another view of the same, as `MarketoClient.yielding`
                 return Port(result, self._spending, self._purpose)
             return self._pages(result) if isinstance(result, Iterator) else result

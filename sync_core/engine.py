@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -67,12 +67,15 @@ class Engine:
             self.world.queue.set_aside(body, str(error))
             return None
         force = work.force or dequeue_count > 1
-        try:
-            with turn(self.world, until=lease_ends) if lane is Lane.SLOW else nullcontext():
-                return self.handle(work, force=force, lease_ends=lease_ends)
-        except NoTurn as later:
-            self.world.queue.put(replace(work, force=force), after=timedelta(seconds=later.delay))
-            return Outcome(Counter({"put back": work.size}))
+        with ExitStack() as held:
+            try:
+                if lane is Lane.SLOW:
+                    held.enter_context(turn(self.world, until=lease_ends))
+            except (RetryLater, ConfigurationError) as error:
+                self.world.queue.put(replace(work, force=force), after=timedelta(seconds=seconds_to_wait(error)))
+                trouble = None if isinstance(error, NoTurn) else error
+                return Outcome(Counter({"put back": work.size}), trouble=trouble)
+            return self.handle(work, force=force, lease_ends=lease_ends)
 
     def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         """The same for work that came from no queue: `sync --only`."""

@@ -447,12 +447,17 @@ def test_what_takes_hours_is_drawn_once_it_is_there(tmp_path: Path) -> None:
 
     sizes = {size: load | {"re-run": load["first load"]} for size in ("10000", "100000", "1000000")}
     (tmp_path / "million.json").write_text(json.dumps(sizes), encoding="utf-8")
-    load["first load"] |= {"wall_s": 60.0, "hosts": [{"storage": {"entities": {"OpportunityLedger row": 10_000}}}]}
+    load["first load"] |= {
+        "wall_s": 60.0,
+        "calls until then": 25,
+        "hosts": [{"storage": {"entities": {"OpportunityLedger row": 10_000}}}],
+    }
     (tmp_path / "pace.json").write_text(json.dumps(load | {"entities a second": 500}), encoding="utf-8")
 
     made = dict(drawn(tmp_path))
     assert made.keys() == PICTURES.keys()
     assert "10,000 entities ÷ 500 a second" in made["time.svg"]
+    assert "25 Marketo calls ÷ 2.5 a second" in made["time.svg"]
 
 
 def test_recorded_sizes_need_the_same_memory_and_about_the_same_work_for_each_opportunity() -> None:

@@ -701,9 +701,9 @@ def _add(held: _Pairs, pairs: Iterable[_Pair]) -> bool:
 
 
 def _leaves(held: _Pairs, last: str, ticket: str | None) -> list[Operation]:
-    """The leaf up to *last*, under *ticket*; of one that holds too many, even parts, each a new leaf but the last."""
+    """The leaf up to *last*, under *ticket*; of one that holds too much, even parts, each a new leaf but the last."""
     keys = sorted(held)
-    number = -(-len(keys) // PAIRS) or 1
+    number = min(-(-sum(map(len, held.values())) // PAIRS), len(keys)) or 1
     cuts = [len(keys) * part // number for part in range(number + 1)]
     parts = [keys[start:end] for start, end in pairwise(cuts)]
     names = [*(part[-1] for part in parts[:-1]), last]

@@ -265,9 +265,16 @@ class _Detection:
         if feed.again and feed.table == "systemuser":
             self._add_all(self.world.sales_persons, self.found.users)
         if feed.again:
-            self._start_over(everything)
-            self._save(everything)
+            self._read_again(everything)
         feed.phase, feed.again = "following", False
+
+    def _read_again(self, feed: Feed) -> None:
+        """Everything from the start. Raises Unavailable if another tick was first: what asked for it is not done."""
+        known = feed.ticket
+        self._start_over(feed)
+        self._save(feed)
+        if feed.ticket == known:
+            raise Unavailable("another tick ran at the same time; the next one reads everything again")
 
     def _start_over(self, feed: Feed) -> None:
         feed.phase, feed.link, feed.again = "reading", None, True
@@ -483,8 +490,7 @@ class _Detection:
             self.counted[FULL_READ] = self.world.config.sync.fresh_max
             self._turn_to(FULL_READ)
             self._add_all(self.world.companies, self.found.accounts)
-            self._start_over(feed)
-            self._save(feed)
+            self._read_again(feed)
 
         notice(self.world, idle=feed.following and not self.lengths[Lane.SLOW], look_again=look_again)
 

@@ -15,10 +15,13 @@ from typing import Any
 
 from sync_core.errors import NoTurn, RetryLater
 from sync_core.flows.world import World
+from sync_core.model import Lane
 
 TURNS = ("limiter", "turns")
 AT_ONCE = 3
 WAIT_S = 15.0
+WAIT_MOST_S = 300.0
+A_MESSAGE_S = 0.3  # of waiting for each that waits: of a long backlog three come by a second, however many machines ask
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ def turn(world: World, *, until: datetime) -> Iterator[None]:
     def take(value: Mapping[str, Any]) -> Mapping[str, Any]:
         taken = {name: end for name, end in value.items() if end > now}
         if len(taken) >= AT_ONCE:
-            raise NoTurn(f"{AT_ONCE} deliveries of the slow lane are under way", delay=WAIT_S)
+            raise NoTurn(f"{AT_ONCE} deliveries of the slow lane are under way", delay=_wait(world))
         return {**taken, mine: until.isoformat()}
 
     world.change(*TURNS, take)
@@ -43,3 +46,7 @@ def turn(world: World, *, until: datetime) -> Iterator[None]:
         except RetryLater:
             # What the delivery did matters more than its turn, which lapses by itself.
             _log.warning("turn.not_given_back", exc_info=True)
+
+
+def _wait(world: World) -> float:
+    return min(max(WAIT_S, A_MESSAGE_S * world.queue.lengths()[Lane.SLOW]), WAIT_MOST_S)

@@ -65,6 +65,22 @@ class TestRehearsedConnections(ConnectionMapContract):
         kept.close()
 
 
+def test_a_leaf_is_cut_by_its_pairs_however_many_a_connection_has() -> None:
+    held = {f"{number:032x}": {f"{number:026x}{deal:06x}" for deal in range(5)} for number in range(4_000)}
+
+    leaves = [entity for _, entity, _ in tables._leaves(held, tables._LAST, None)]
+
+    assert len(leaves) == 4
+    assert max(2 * sum(map(len, leaf.values())) for leaf in leaves) < 2**20 / 2  # UTF-16, of 1 MiB
+    assert dict.fromkeys(connection for leaf in leaves for connection, _ in tables._pairs(leaf)).keys() == held.keys()
+
+
+def test_one_connection_is_never_cut() -> None:
+    held = {"0" * 31 + "1": {f"{deal:032x}" for deal in range(1, 6_000)}}
+
+    assert len(tables._leaves(held, tables._LAST, None)) == 1
+
+
 # --- between two requests ---------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from tests.flows.mapped import (
 )
 from tests.flows.org import Org
 from tests.flows.test_changes import state_of
+from tests.flows.test_invariants import messages
 from tests.stage import Stage
 
 NEXT_STEP = 'nextStep = "stepname"'
@@ -555,3 +556,25 @@ def test_a_tick_that_dies_before_everything_is_queued_again_is_repeated(
 
     queued = {key for message in stage.world.queue.queues[Lane.SLOW] for key in decode(message.body).opportunities}
     assert queued >= {org.deal}
+
+
+def test_a_backfill_is_not_lost_to_a_tick_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as `backfill` and `sync` on the command line while the timer's tick is under way."""
+    stage = a_stage()
+    org = Org(stage)
+    stage.sync()
+    stage.clock.sleep(3600)
+    changes, others = stage.world.source.changes, [stage.variant()]
+
+    def meanwhile(table: str, link: str | None) -> Any:
+        if table == "contact" and others:
+            others.pop().detect()
+            backfill(stage.world)
+        return changes(table, link)
+
+    monkeypatch.setattr(stage.world.source, "changes", meanwhile)
+    with pytest.raises(Unavailable):
+        stage.tick()
+    stage.tick()
+
+    assert org.deal in {key for lane in Lane for work in messages(stage, lane) for key in work.opportunities}

@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import pytest
 
+from sync_core.errors import ConfigurationError, SyncError, Unavailable
 from sync_core.flows import turns
 from sync_core.flows.cases import Outcome
 from sync_core.flows.turns import AT_ONCE, WAIT_S, turn
 from sync_core.messages import decode, encode
 from sync_core.model import Lane, Work
+from tests.contracts.ledger import an_id
 from tests.flows.org import Org
 from tests.stage import LEASE, Stage
 
@@ -106,3 +108,35 @@ def test_storage_that_fails_takes_no_turn_for_ever(stage: Stage, org: Org, monke
 
     assert outcome is not None
     assert outcome.counts["opportunities in step"] == 1
+
+
+@pytest.mark.parametrize("error", [Unavailable("no answer"), ConfigurationError("no right to the tables")])
+def test_a_message_is_not_to_blame_for_storage_that_tells_no_turns(
+    stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch, error: SyncError
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(stage.world.documents, "read", fails)
+        outcome = deliver(stage, Work((org.deal,)), Lane.SLOW)
+
+    assert outcome is not None
+    assert outcome.trouble is error
+    stage.clock.sleep(3600)
+    letter = stage.world.queue.receive(Lane.SLOW, lease=LEASE)
+    assert letter is not None
+    assert decode(letter.body) == Work((org.deal,), lane=Lane.SLOW)
+
+
+def test_a_long_backlog_is_not_handed_round_and_round(stage: Stage, org: Org) -> None:
+    for number in range(1_000):
+        stage.world.queue.put(Work((an_id(number),), lane=Lane.SLOW))
+    tries = 0
+    with taken(stage, AT_ONCE):
+        until = stage.clock.now() + LEASE / 2
+        while stage.clock.now() < until:
+            tries += stage.deliver(Lane.SLOW) is not None
+            stage.clock.sleep(0.04)
+
+    assert tries <= 1_100

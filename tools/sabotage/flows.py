@@ -517,8 +517,8 @@ CHANGES = (
         "a setting that is wrong poisons the message",
         "2.6 6",
         ENGINE,
-        "except (RetryLater, ConfigurationError) as error:",
-        "except RetryLater as error:",
+        "except (RetryLater, ConfigurationError) as error:\n            again = ",
+        "except RetryLater as error:\n            again = ",
         INVARIANTS + "test_another_pair_stops_both_functions_before_any_write",
     ),
     Change(
@@ -806,12 +806,8 @@ CHANGES = (
         "stakeholders not looked at again after their link died",
         "2.8",
         DETECT,
-        """        if feed.again:
-            self._start_over(everything)
-""",
-        """        if not feed.tracked:
-            self._start_over(everything)
-""",
+        "        if feed.again:\n            self._read_again(everything)\n",
+        "        if not feed.tracked:\n            self._read_again(everything)\n",
         INVARIANTS + "test_a_stakeholder_removed_in_the_gap_of_a_dead_connection_link_loses_the_role",
     ),
     Change(
@@ -1061,6 +1057,30 @@ CHANGES = (
         "tests/flows/test_mapping_applied.py::test_a_tick_that_dies_before_everything_is_queued_again_is_repeated",
     ),
     Change(
+        "everything looked at again counted as begun when another tick stored its own position",
+        "2.8 4",
+        DETECT,
+        "        if feed.ticket == known:\n",
+        "        if feed.ticket is None:\n",
+        "tests/flows/test_mapping_applied.py::test_a_backfill_is_not_lost_to_a_tick_at_the_same_time",
+    ),
+    Change(
+        "storage that fails before a delivery of the slow lane counted against its message",
+        "2.6",
+        ENGINE,
+        "            except (RetryLater, ConfigurationError) as error:\n                self.world.queue.put(",
+        "            except NoTurn as error:\n                self.world.queue.put(",
+        TURNS_TAKEN + "test_a_message_is_not_to_blame_for_storage_that_tells_no_turns",
+    ),
+    Change(
+        "a long backlog handed round and round while others have the turns",
+        "7",
+        TURNS,
+        "delay=_wait(world)",
+        "delay=WAIT_S",
+        TURNS_TAKEN + "test_a_long_backlog_is_not_handed_round_and_round",
+    ),
+    Change(
         "changes not looked for while `sync` works off a backlog",
         "4",
         CLI,
@@ -1155,8 +1175,8 @@ CHANGES = (
         "a delivery that had no turn forgets that it is forced",
         "2.4",
         ENGINE,
-        "self.world.queue.put(replace(work, force=force), after=timedelta(seconds=later.delay))",
-        "self.world.queue.put(work, after=timedelta(seconds=later.delay))",
+        "self.world.queue.put(replace(work, force=force), after=timedelta(seconds=seconds_to_wait(error)))",
+        "self.world.queue.put(work, after=timedelta(seconds=seconds_to_wait(error)))",
         TURNS_TAKEN + "test_one_too_many_goes_back_as_it_came_and_does_nothing",
     ),
 )
