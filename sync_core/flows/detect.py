@@ -55,7 +55,8 @@ class Feed:
     """Where one table's reading stands. `phase`: reading → (overlap → compare →) following.
 
     `since` is when the present full read began; `again` says that a link had been lost before it. Without change
-    tracking (`tracked` false) the link is the time up to which `modifiedon` was followed.
+    tracking (`tracked` false) the link is the time up to which `modifiedon` was followed. `partway`: it leads to the
+    next page, not yet to what changed after.
     """
 
     table: str
@@ -66,13 +67,14 @@ class Feed:
     again: bool = False
     force: bool = False
     tracked: bool = True
+    partway: bool = False
 
     @property
     def following(self) -> bool:
         return self.phase == "following"
 
     def value(self) -> dict[str, Any]:
-        names = ("phase", "link", "since", "again", "force", "tracked")
+        names = ("phase", "link", "since", "again", "force", "tracked", "partway")
         return {name: getattr(self, name) for name in names}
 
 
@@ -197,9 +199,10 @@ class _Detection:
     ) -> None:
         """Read pages until the delta link; after each page but the last, queue, then keep the next link.
 
-        A link that turns out to be lost ends the following; a read from the start begins again.
+        A link that turns out to be lost ends the following; a read from the start begins again. Pages that an earlier
+        tick began end where the table stood then: the delta link behind them is followed too.
         """
-        full = feed.phase == "reading"
+        full, behind = feed.phase == "reading", feed.partway
         self._turn_to(FULL_READ if full else feed.table)
         while feed.phase == ("reading" if full else "following") and self._time_left():
             try:
@@ -212,6 +215,7 @@ class _Detection:
             self.tick.counts[f"{feed.table} rows"] += len(page.rows) + len(page.deleted)
             if everything is None or not full:  # a first read of the side tables only takes the link (design.md §4)
                 take(self, page)
+            feed.partway = bool(page.next_link)
             if page.next_link:
                 feed.link = page.next_link
                 # Deletions come last and are judged together: until then the link before them is kept.
@@ -227,7 +231,9 @@ class _Detection:
                 feed.phase = "overlap"
                 self._save(feed)
             self.unsaved.append(feed)
-            return
+            if full or not behind:
+                return
+            behind = False
 
     def _page(self, feed: Feed, take: Callable[[_Detection, ChangePage], None]) -> ChangePage:
         if not feed.tracked and feed.following:
@@ -277,7 +283,7 @@ class _Detection:
             raise Unavailable("another tick ran at the same time; the next one reads everything again")
 
     def _start_over(self, feed: Feed) -> None:
-        feed.phase, feed.link, feed.again = "reading", None, True
+        feed.phase, feed.link, feed.again, feed.partway = "reading", None, True, False
         feed.since = self.world.clock.now().isoformat()
         self.tick.counts["links lost"] += 1
 

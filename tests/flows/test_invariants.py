@@ -88,6 +88,26 @@ def test_the_time_box_ends_a_tick_and_the_next_one_goes_on(monkeypatch: Any) -> 
     assert stage.opportunities().keys() == deals
 
 
+def test_a_tick_that_ends_the_pages_of_another_sees_what_changed_since(monkeypatch: Any) -> None:
+    """They end where the table stood when they were begun; who says `complete` has seen everything."""
+    stage = Stage(page_size=2)
+    org = Org(stage)
+    for number in range(5):
+        org.opportunity(f"Deal {number}")
+    stage.sync()
+    for row in list(stage.opportunities()):
+        org.update("opportunity", row, name="Renamed")
+    changes, pages = stage.world.source.changes, iter([True, True])
+    monkeypatch.setattr(stage.world.source, "changes", lambda *page: changes(*page) if next(pages, None) else crash())
+    with pytest.raises(Crash):
+        stage.tick()
+    monkeypatch.undo()
+    new = org.opportunity("Meanwhile")
+
+    assert stage.tick().complete
+    assert new in {key for work in messages(stage) for key in work.opportunities}
+
+
 def test_of_two_timers_the_one_that_loses_the_feed_drops_its_result(stage: Stage, org: Org, monkeypatch: Any) -> None:
     stage.sync()
     org.update("opportunity", org.deal, name="Renamed")

@@ -1179,4 +1179,12 @@ CHANGES = (
         "self.world.queue.put(work, after=timedelta(seconds=seconds_to_wait(error)))",
         TURNS_TAKEN + "test_one_too_many_goes_back_as_it_came_and_does_nothing",
     ),
+    Change(
+        "a tick that ends another's pages believes to have seen everything",
+        "2.1",
+        DETECT,
+        "if full or not behind:",
+        "if full or True:",
+        INVARIANTS + "test_a_tick_that_ends_the_pages_of_another_sees_what_changed_since",
+    ),
 )
