@@ -276,10 +276,10 @@ class _Detection:
 
     def _read_again(self, feed: Feed) -> None:
         """Everything from the start. Raises Unavailable if another tick was first: what asked for it is not done."""
-        known = feed.ticket
+        self._save()
         self._start_over(feed)
-        self._save(feed)
-        if feed.ticket == known:
+        feed.ticket = self.world.documents.write("feed", feed.table, feed.value(), feed.ticket)
+        if feed.ticket is None:
             raise Unavailable("another tick ran at the same time; the next one reads everything again")
 
     def _start_over(self, feed: Feed) -> None:
