@@ -310,7 +310,7 @@ def _drain(
             if not wait or not left:
                 return
             if not told:
-                why = f": {next(reversed(troubles))}" if troubles else " by an earlier run"
+                why = f": {next(reversed(troubles))}" if troubles else " by an earlier run or another machine"
                 complain(f"waiting for {counted(left, 'message')} put back{why}. Ctrl-C or --no-wait ends.")
             told = True
             app.world.clock.sleep(PAUSE_S)

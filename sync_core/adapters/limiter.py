@@ -37,8 +37,9 @@ RESET = timedelta(hours=6, minutes=5)
 """Time of day (UTC) after which the day's quota is new. Adobe says both "CST" (06:00 UTC all year) and "Central
 Time" (05:00 or 06:00); this is after either, with five minutes for clocks that differ (marketo.md §2)."""
 
-PATIENCE = 30.0
-"""Seconds that one call waits here; more is left to the queue (design.md §7)."""
+PATIENCE, SLOW_PATIENCE = 30.0, 120.0
+"""Seconds that one call waits here; more is left to the queue (design.md §7). What a backlog waits for is calls of its
+own: to give the ids back would only read them again."""
 
 POLL = 0.5
 """Seconds between looks for a free slot; nobody can tell when an answer will come."""
@@ -168,7 +169,7 @@ class SharedLimiter:
     def _enter(self, hold: float, *, slow: bool) -> str:
         """Take one call and one slot, waiting for them if that is soon; the slot's name."""
         slot = uuid.uuid4().hex
-        patience = self._clock.monotonic() + PATIENCE
+        patience = self._clock.monotonic() + (SLOW_PATIENCE if slow else PATIENCE)
         while wait := self._try(slot, hold, patience, slow=slow):
             self._clock.sleep(wait)
         return slot

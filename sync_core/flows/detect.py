@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, ClassVar
 
-from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, Unavailable
+from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, SyncError, Unavailable
 from sync_core.flows.applied import notice
 from sync_core.flows.guard import COMPARISON, known_records
 from sync_core.flows.id_file import IdFile
@@ -135,6 +135,14 @@ class _Detection:
         self.lengths: Mapping[str, int] = {}
 
     def run(self) -> Tick:
+        """What was found is queued, and its links are kept, also when a table that is read later can't be."""
+        try:
+            return self._run()
+        except SyncError:
+            self._save()
+            raise
+
+    def _run(self) -> Tick:
         self._empty_poison()
         self.lengths = self.world.queue.lengths()
         self._queue_due()
@@ -230,9 +238,10 @@ class _Detection:
             elif full:
                 feed.phase = "overlap"
                 self._save(feed)
-            self.unsaved.append(feed)
             if full or not behind:
+                self.unsaved.append(feed)
                 return
+            self._save(feed)
             behind = False
 
     def _page(self, feed: Feed, take: Callable[[_Detection, ChangePage], None]) -> ChangePage:

@@ -81,7 +81,7 @@ def chunks(items: Iterable[T], size: int = PER_CALL) -> Iterator[list[T]]:
 
 
 def observe(world: World, ids: Sequence[str]) -> Observation:
-    """Read the present state of *ids*: a handful of requests per 400, never one per record."""
+    """Read the present state of *ids*: a handful of requests per 300, never one per record."""
     try:
         return _observe(world, ids)
     except ColumnsChanged:  # what is left of them is known now; only the columns of `match` were not compared before

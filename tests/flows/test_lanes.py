@@ -200,3 +200,26 @@ def test_the_slow_lanes_calls_take_no_thread_that_fresh_ones_need() -> None:
     stage.deliver(Lane.SLOW)
 
     assert set(used) == {"slow"}
+
+
+def test_an_edit_is_queued_though_another_table_cannot_be_read(
+    stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.sync()
+    org.update("opportunity", org.deal, name="Renamed")
+    changes = stage.world.source.changes
+
+    def contacts_are_away(table: str, link: str | None) -> Any:
+        if table == "contact":
+            raise Unavailable("Dataverse gives no answer")
+        return changes(table, link)
+
+    monkeypatch.setattr(stage.world.source, "changes", contacts_are_away)
+    with pytest.raises(Unavailable):
+        stage.tick()
+    stage.drain()
+    assert stage.opportunities()[org.deal]["name"] == "Renamed"
+
+    with pytest.raises(Unavailable):
+        stage.tick()
+    assert stage.world.queue.lengths()[Lane.FRESH] == 0  # its link is kept: not queued again
