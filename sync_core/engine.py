@@ -73,9 +73,8 @@ class Engine:
                     held.enter_context(turn(self.world, until=lease_ends))
             except (RetryLater, ConfigurationError) as error:
                 self.world.queue.put(replace(work, force=force), after=timedelta(seconds=seconds_to_wait(error)))
-                return (
-                    Outcome() if isinstance(error, NoTurn) else Outcome(Counter({"put back": work.size}), trouble=error)
-                )
+                told = Outcome(Counter({"put back": work.size}), trouble=error)
+                return Outcome() if isinstance(error, NoTurn) else told
             return self.handle(work, force=force, lease_ends=lease_ends)
 
     def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sync_core.errors import Unavailable
 from sync_core.flows.applied import backfill
 from sync_core.flows.status import approve_removals
 from sync_core.model import Lane, LedgerRow, State

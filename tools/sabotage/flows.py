@@ -1187,4 +1187,17 @@ CHANGES = (
         "if full or True:",
         INVARIANTS + "test_a_tick_that_ends_the_pages_of_another_sees_what_changed_since",
     ),
+    Change(
+        "one table that can't be read holds every edit up",
+        "4",
+        DETECT,
+        """        except SyncError:
+            self._save()
+            raise
+""",
+        """        except SyncError:
+            raise
+""",
+        "tests/flows/test_lanes.py::test_an_edit_is_queued_though_another_table_cannot_be_read",
+    ),
 )
