@@ -18,10 +18,10 @@ from sync_core.flows.world import World
 from sync_core.model import Lane
 
 TURNS = ("limiter", "turns")
-AT_ONCE = 3
-WAIT_S = 15.0
+AT_ONCE = 4
+WAIT_S = 5.0
 WAIT_MOST_S = 300.0
-A_MESSAGE_S = 0.3  # of waiting for each that waits: of a long backlog three come by a second, however many machines ask
+A_MESSAGE_S = 0.1  # of waiting for each that waits: of a long backlog ten come by a second, however many machines ask
 
 _log = logging.getLogger(__name__)
 
