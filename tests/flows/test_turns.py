@@ -139,4 +139,4 @@ def test_a_long_backlog_is_not_handed_round_and_round(stage: Stage, org: Org) ->
             tries += stage.deliver(Lane.SLOW) is not None
             stage.clock.sleep(0.04)
 
-    assert tries <= 1_100
+    assert tries <= 3_300, "ten a second"
