@@ -4,7 +4,8 @@
 
 Everything runs in processes of its own: emulators, Azurite, and so many local hosts with the functions of this
 repository on one storage account, without a word between them. Marketo is at its real limits and takes a second for
-each call; we have our default share of it (50 calls in 20 s, 5 at once). There is a tick every 30 s, and `MARKETO_LATE_WRITE_S` is a minute.
+each call; we have our default share of it (50 calls in 20 s, 5 at once). There is a tick every 30 s, and
+`MARKETO_LATE_WRITE_S` is a minute.
 
 1. How many entities a second Azurite takes, measured before: 20,000 in transactions of a hundred, eight threads.
 2. A first load. No faster than our share (calls ÷ 2.5 a second), no faster than storage (entities ÷ Azurite's rate).
