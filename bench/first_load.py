@@ -60,8 +60,10 @@ def steps(engine: Engine) -> Iterator[Counter[str]]:
 
 
 def sync(engine: Engine) -> Counter[str]:
-    """All of them."""
-    *_, total = steps(engine)
+    """All of them; what was done, nothing where nothing changed."""
+    total = Counter[str]()
+    for done in steps(engine):
+        total = done
     return total
 
 
