@@ -30,9 +30,12 @@ READ_TIMEOUT = 120.0
 
 SIGN_IN_TIMEOUT = 30.0
 
-CHUNK, TWICE = 300, 200
-"""Ids a request may name, and where its condition names them at two places. Each takes 43 characters of the 32,768 of a
-URL (dataverse.md §4), which has room for four hundred columns of a mapping beside them."""
+CHUNK = 300
+"""Ids a request may name: 43 characters each, of the 32,768 of a URL (dataverse.md §4), which has room for four hundred
+columns of a mapping beside them."""
+
+TWICE = 200
+"""The same, where a condition names each id at two places."""
 
 MERGE_DEPTH = 10
 """Merges in a row that are followed."""

@@ -37,9 +37,11 @@ RESET = timedelta(hours=6, minutes=5)
 """Time of day (UTC) after which the day's quota is new. Adobe says both "CST" (06:00 UTC all year) and "Central
 Time" (05:00 or 06:00); this is after either, with five minutes for clocks that differ (marketo.md §2)."""
 
-PATIENCE, SLOW_PATIENCE = 30.0, 120.0
-"""Seconds that one call waits here; more is left to the queue (design.md §7). What a backlog waits for is calls of its
-own: to give the ids back would only read them again."""
+PATIENCE = 30.0
+"""Seconds that one call waits here; more is left to the queue (design.md §7)."""
+
+SLOW_PATIENCE = 120.0
+"""The same in the slow lane, whose calls wait for each other: to give the ids back would only read them again."""
 
 POLL = 0.5
 """Seconds between looks for a free slot; nobody can tell when an answer will come."""

@@ -160,8 +160,8 @@ CHANGES = (
         "an index asked one id at a time",
         "4",
         DATAVERSE,
-        "CHUNK, TWICE = 300, 200",
-        "CHUNK, TWICE = 1, 1",
+        "CHUNK = 300",
+        "CHUNK = 1",
         OF_DATAVERSE + "test_rows_are_asked_for_in_chunks_side_by_side",
     ),
     Change(
