@@ -224,7 +224,7 @@ def time(found: Results) -> Figure:
 
 def memory(found: Results) -> Figure:
     height = 250
-    figure = _canvas(height, "Memory, however many opportunities there are", "Peak memory of the process (RSS) in MB")
+    figure = _canvas(height, "Memory, however many opportunities there are", "Peak memory of the process (RSS) in MB; storage in a file, for the plan in Azurite")
     columns = {
         "first load": "first load, killed once on the way",
         "full read": "everything read again, all delta links lost",
