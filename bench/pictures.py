@@ -224,7 +224,8 @@ def time(found: Results) -> Figure:
 
 def memory(found: Results) -> Figure:
     height = 250
-    figure = _canvas(height, "Memory, however many opportunities there are", "Peak memory of the process (RSS) in MB; storage in a file, for the plan in Azurite")
+    under = "Peak memory of the process (RSS) in MB; storage in a file, for the plan in Azurite"
+    figure = _canvas(height, "Memory, however many opportunities there are", under)
     columns = {
         "first load": "first load, killed once on the way",
         "full read": "everything read again, all delta links lost",
