@@ -361,7 +361,7 @@ def test_both_sides_did_the_same_work_and_only_ours_noticed_who_left(tmp_path: P
     assert first[OURS]["by_kind"] == first["fewest"]
     assert tick[OURS]["by_kind"] == tick["fewest"]
     assert tick[OURS]["wrong"] == {"roles": 0, "differences": 0}
-    assert 0 < tick[SCRIPT]["wrong"]["roles"] == tick[SCRIPT]["wrong"]["differences"] <= 4
+    assert 0 < tick[SCRIPT]["wrong"]["roles"] <= min(4, tick[SCRIPT]["wrong"]["differences"])
     assert "Stakeholder removals noticed: ours yes, script no." in printed
 
 

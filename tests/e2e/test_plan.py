@@ -24,7 +24,7 @@ from tools.kills.site import Site
 
 DEALS = 300
 RENAMED, DELETED = 40, 3
-SLOW_READ_S = 3.0
+SLOW_READ_S = 8.0
 LIMITER = ("limiter", "marketo")
 
 
