@@ -14,18 +14,17 @@ each of them busy is computed from the calls, as the output says.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from bench.changes import change
 from bench.first_load import sync
-from bench.meters import RESULTS, Meters, metered_engine
+from bench.meters import Meters, metered_engine
+from bench.recording import parser, record
 from bench.script import Script
 from bench.services import Services, an_org, services
 from bench.spending import Spending
@@ -75,7 +74,7 @@ def _side(name: str, rows: Figures, changes: dict[str, int]) -> Figures:
             if part == TICK:
                 side["changes"] = change(found.dataverse, seed=rows["seed"], **changes)
             run = meters.run(work)
-            wanted, wrong = _checked(found)
+            wanted, wrong = checked(found)
             side[part] = _figures(name, run) | {"wrong": wrong}
             side["fewest"][part], before = fewest.calls(before, wanted), wanted
     return side
@@ -122,7 +121,7 @@ def pace(name: str, kinds: Mapping[str, int]) -> float:
     return max(sum(kinds.values()) * max(LATENCY_S / AT_ONCE[name], WINDOW_S / SHARE), LATENCY_S * len(kinds))
 
 
-def _checked(found: Services) -> tuple[checker.Expected, dict[str, int]]:
+def checked(found: Services) -> tuple[checker.Expected, dict[str, int]]:
     """What Marketo should hold, and how much of what it holds is wrong."""
     held = checker.marketo_rows(found.marketo)
     wanted = checker.expected(checker.dataverse_rows(found.dataverse), held["leads"])
@@ -176,13 +175,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     changes = {"opportunities": options.changed, "stakeholders": options.stakeholders, "contacts": options.moved}
     found = measure(rows, changes)
     print("\n".join(report(found)))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    record(options.json, found)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.compare", description=(__doc__ or "").splitlines()[0])
+    found = parser("compare", __doc__)
     for name, number, what in (
         ("opportunities", 10_000, "of the first load"),
         ("changed", 500, "opportunities that changed before the tick"),
@@ -190,9 +188,8 @@ def _parser() -> argparse.ArgumentParser:
         ("moved", 10, "contacts that went to another account before it"),
         ("seed", 1, "the same seed, the same rows and changes"),
     ):
-        parser.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} (default: {number})")
-    parser.add_argument("--json", type=Path, default=RESULTS / "compare.json", metavar="FILE", help="where it goes")
-    return parser
+        found.add_argument(f"--{name}", type=int, default=number, metavar="N", help=f"{what} (default: {number})")
+    return found
 
 
 if __name__ == "__main__":

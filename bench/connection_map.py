@@ -14,8 +14,6 @@ CPU is of this process alone; wall time has Azurite in it, which is one process 
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import sys
 import time
@@ -24,10 +22,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 
 from azure.data.tables import TableServiceClient
 
+from bench.recording import parser, record
 from bench.traffic import Traffic
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.tables import TableConnections
@@ -35,7 +33,6 @@ from sync_core.messages import FULL
 from sync_core.wiring import STORAGE_THREADS, threads
 from tools.azurite import azurite
 
-RESULTS = Path(__file__).parent / "results"
 SEED = 1
 TICK, PAGE, FORGOTTEN = 10, 3_600, 5
 NO_END = float("inf")
@@ -122,15 +119,12 @@ def table(figures: Sequence[Figures], opportunities: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.connection_map", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--opportunities", type=int, default=100_000, metavar="N", help="default: 100000")
-    parser.add_argument("--json", type=Path, default=RESULTS / "connection_map.json", metavar="FILE", help="where")
-    options = parser.parse_args(arguments)
+    asked = parser("connection_map", __doc__)
+    asked.add_argument("--opportunities", type=int, default=100_000, metavar="N", help="default: 100000")
+    options = asked.parse_args(arguments)
     figures = measure(options.opportunities)
     print(table(figures, options.opportunities))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    content = {"opportunities": options.opportunities, "figures": [asdict(item) for item in figures]}
-    options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    record(options.json, {"opportunities": options.opportunities, "figures": [asdict(item) for item in figures]})
     return 0
 
 

@@ -8,7 +8,6 @@ has measured; with Azure's list prices, for what a month costs.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +16,8 @@ from typing import Any
 
 from bench import pace
 from bench.first_load import GOALS, our_cpu_ms
-from bench.meters import RESULTS
 from bench.million import posted_twice
+from bench.recording import RESULTS, recorded
 from bench.services import ROOT, an_org
 from bench.tick import GOALS as TICK_GOALS
 from sync_core.adapters.limiter import KEPT
@@ -164,7 +163,7 @@ def _operations(run: dict[str, Any], service: str) -> int:
 
 
 def _recorded(name: str) -> Any:
-    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+    return recorded(RESULTS / name)
 
 
 def several() -> Iterator[str]:

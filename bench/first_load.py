@@ -14,9 +14,7 @@ FILE of --json keeps the figures of each size.
 
 from __future__ import annotations
 
-import argparse
 import cProfile
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +23,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bench.meters import PURPOSES, RESULTS, Meters, metered_engine
+from bench.meters import PURPOSES, Meters, metered_engine
+from bench.recording import parser, record_size
 from bench.services import an_org, services
 from bench.spending import REST, Spending
 from bench.traffic import Traffic
@@ -174,25 +173,14 @@ def _entities(run: dict[str, Any], table: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    runs = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
-    rows = an_org(options.opportunities, seed=options.seed, roles=options.roles)
-    found = runs[str(options.opportunities)] = measure(rows, options.profile)
+    asked = parser("first_load", __doc__, opportunities=10_000)
+    asked.add_argument("--roles", type=float, default=1.5, metavar="N", help="on the average (default: 1.5)")
+    asked.add_argument("--profile", type=Path, metavar="FILE", help="write a cProfile of the first load there")
+    options = asked.parse_args(arguments)
+    found = measure(an_org(options.opportunities, seed=options.seed, roles=options.roles), options.profile)
     print("\n".join(report(found)))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    in_order = dict(sorted(runs.items(), key=lambda item: int(item[0])))
-    options.json.write_text(json.dumps(in_order, indent=1) + "\n", encoding="utf-8")
+    record_size(options.json, found)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.first_load", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--opportunities", type=int, default=10_000, metavar="N", help="default: 10000")
-    parser.add_argument("--roles", type=float, default=1.5, metavar="N", help="on the average (default: 1.5)")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "first_load.json", metavar="FILE", help="where it goes")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="write a cProfile of the first load there")
-    return parser
 
 
 if __name__ == "__main__":

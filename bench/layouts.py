@@ -14,9 +14,7 @@ CPU is of this process alone; wall time has Azurite in it, which is one process 
 
 from __future__ import annotations
 
-import argparse
 import base64
-import json
 import random
 import sys
 import time
@@ -25,11 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from azure.data.tables import TableServiceClient
 
+from bench.recording import parser, record
 from bench.role_entities import RoleEntityLedger
 from bench.traffic import Traffic
 from sync_core.adapters.clock import SystemClock
@@ -39,7 +37,6 @@ from sync_core.model import LedgerRow, Role
 from sync_core.wiring import STORAGE_THREADS, threads
 from tools.azurite import azurite
 
-RESULTS = Path(__file__).parent / "results"
 SEED = 1
 DELTA, TICK = 1_000, 20
 FIELDS = 11  # as many as the checked-in mapping posts, with the company
@@ -205,15 +202,12 @@ def table(figures: Sequence[Figures]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.layouts", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", type=int, default=10_000, metavar="N", help="opportunities (default: 10000)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "layouts.json", metavar="FILE", help="where it goes")
-    options = parser.parse_args(arguments)
+    asked = parser("layouts", __doc__)
+    asked.add_argument("--rows", type=int, default=10_000, metavar="N", help="opportunities (default: 10000)")
+    options = asked.parse_args(arguments)
     figures = measure(options.rows)
     print(table(figures))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    content = {"rows": options.rows, "figures": [asdict(item) for item in figures]}
-    options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    record(options.json, {"rows": options.rows, "figures": [asdict(item) for item in figures]})
     return 0
 
 

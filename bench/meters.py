@@ -23,7 +23,6 @@ from sync_core.adapters.storage import Storage
 from sync_core.engine import Engine
 from sync_core.settings import Settings
 
-RESULTS = Path(__file__).parent / "results"
 PREFIX = "/rest/v1/"
 
 SDK_THREADS = "storage SDK's threads"

@@ -34,7 +34,8 @@ from unittest.mock import patch
 
 from bench import file_storage
 from bench.first_load import fewest_calls, steps
-from bench.meters import PURPOSES, RESULTS, SDK_THREADS, Spent, dataverse_requests, marketo_calls, metered_engine
+from bench.meters import PURPOSES, SDK_THREADS, Spent, dataverse_requests, marketo_calls, metered_engine
+from bench.recording import Lines, parser, record_size, side_by_side
 from bench.services import ROOT, Emulators, an_org, emulators
 from bench.spending import Spending
 from bench.traffic import Traffic
@@ -193,13 +194,10 @@ def _figures(found: Emulators, live: Callable[[], list[Run]]) -> Run:
 
 
 def report(runs: Sequence[Run]) -> Iterator[str]:
-    heads = [f"{run['rows']['opportunities']:,}" for run in runs]
-    yield f"| opportunities | {' | '.join(heads)} |\n|---|{'---:|' * len(runs)}"
-    for name, value in _lines():
-        yield f"| {name} | {' | '.join(map(value, runs))} |"
+    return side_by_side("opportunities", runs, _lines())
 
 
-def _lines() -> Iterator[tuple[str, Callable[[Run], str]]]:
+def _lines() -> Lines:
     yield "fewest possible Marketo calls", lambda run: f"{sum(run['fewest'].values()):,}"
     yield "of a first load, killed once", lambda run: f"{run['first load']['marketo']['calls']:,} ({run['ratio']} ×)"
     yield "in step when it was killed", lambda run: f"{sum(run['first load']['in_step_at_the_kill']):,}"
@@ -215,7 +213,7 @@ def posted_twice(run: Run) -> int:
     return posted - int(run["rows"]["opportunities"])
 
 
-def _of_one(which: str) -> Iterator[tuple[str, Callable[[Run], str]]]:
+def _of_one(which: str) -> Lines:
     yield "records written", lambda run: f"{run[which]['marketo']['records_written']:,}"
     yield "peak RSS MB (before)", lambda run: "{peak} ({before})".format(**run[which]["rss_mb"])
     yield "CPU ms per opportunity", lambda run: _each(run, run[which]["cpu_s"])
@@ -235,27 +233,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.engine:
         work(options.engine, options.dies_after)
         return 0
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    runs = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
     for opportunities in options.opportunities:
-        runs[str(opportunities)] = measure(opportunities, options.seed)
-        runs = dict(sorted(runs.items(), key=lambda item: int(item[0])))
-        options.json.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+        runs = record_size(options.json, measure(opportunities, options.seed))
     print("\n".join(report([*runs.values()])))
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.million", description=(__doc__ or "").splitlines()[0])
+    found = parser("million", __doc__)
     sizes = " ".join(map(str, SIZES))
-    parser.add_argument(
+    found.add_argument(
         "--opportunities", type=int, nargs="+", default=SIZES, metavar="N", help=f"sizes (default: {sizes})"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "million.json", metavar="FILE", help="where it goes")
-    parser.add_argument("--engine", type=Path, help=argparse.SUPPRESS)  # the process of our engine, in this folder
-    parser.add_argument("--dies-after", type=int, default=0, help=argparse.SUPPRESS)
-    return parser
+    found.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
+    found.add_argument("--engine", type=Path, help=argparse.SUPPRESS)  # the process of our engine, in this folder
+    found.add_argument("--dies-after", type=int, default=0, help=argparse.SUPPRESS)
+    return found
 
 
 if __name__ == "__main__":

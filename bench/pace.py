@@ -17,8 +17,6 @@ Marketo's journal tells the most calls of any 20 seconds and at once.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import sys
 import time
@@ -30,7 +28,8 @@ from typing import Any
 
 from bench.first_load import fewest_calls
 from bench.host import hosts
-from bench.meters import RESULTS, marketo_calls
+from bench.meters import marketo_calls
+from bench.recording import parser, record
 from bench.services import Services, an_org, services
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import open_storage
@@ -226,21 +225,13 @@ def _most(run: Run) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
+    asked = parser("pace", __doc__, opportunities=100_000)
+    asked.add_argument("--hosts", type=int, default=4, metavar="N", help="default: 4")
+    options = asked.parse_args(arguments)
     found = measure(an_org(options.opportunities, seed=options.seed), options.hosts)
     print("\n".join(report(found)))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    record(options.json, found)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.pace", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--opportunities", type=int, default=100_000, metavar="N", help="default: 100000")
-    parser.add_argument("--hosts", type=int, default=4, metavar="N", help="default: 4")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "pace.json", metavar="FILE", help="where it goes")
-    return parser
 
 
 if __name__ == "__main__":

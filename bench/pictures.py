@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 
 from bench import pace
 from bench.compare import FIRST, KINDS, OURS, SCRIPT, TICK
-from bench.meters import RESULTS
+from bench.recording import RESULTS
 from bench.services import ROOT
 
 DOCS = ROOT / "docs"

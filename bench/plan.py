@@ -12,16 +12,15 @@ for the limiter's count of Marketo's calls.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.meters import PURPOSES, RESULTS, SDK_THREADS, Meters, metered_engine
+from bench.meters import PURPOSES, SDK_THREADS, Meters, metered_engine
+from bench.recording import Lines, parser, record_size, side_by_side
 from bench.services import an_org, services
 from bench.spending import Spending
 from bench.traffic import Traffic
@@ -65,13 +64,10 @@ def _check_nothing_written(run: Run, before: Contents, after: Contents) -> None:
 
 
 def report(runs: Sequence[Run]) -> Iterator[str]:
-    heads = [f"{run['rows']['opportunities']:,}" for run in runs]
-    yield f"| a plan of so many opportunities | {' | '.join(heads)} |\n|---|{'---:|' * len(runs)}"
-    for name, value in _lines():
-        yield f"| {name} | {' | '.join(map(value, runs))} |"
+    return side_by_side("a plan of so many opportunities", runs, _lines())
 
 
-def _lines() -> Iterator[tuple[str, Callable[[Run], str]]]:
+def _lines() -> Lines:
     yield "Marketo calls foretold", lambda run: f"{run['flow']['calls to write'] + run['flow']['calls to read']}"
     yield "Marketo calls of its own", lambda run: f"{run['marketo']['calls']}"
     yield "Marketo writes", lambda run: f"{run['marketo']['writes']}"
@@ -90,22 +86,10 @@ def _per_opportunity(run: Run, thousands: float) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    runs = json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {}
-    runs[str(options.opportunities)] = measure(options.opportunities, options.seed)
-    runs = dict(sorted(runs.items(), key=lambda item: int(item[0])))
+    options = parser("plan", __doc__, opportunities=10_000).parse_args(arguments)
+    runs = record_size(options.json, measure(options.opportunities, options.seed))
     print("\n".join(report([*runs.values()])))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.plan", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--opportunities", type=int, default=10_000, metavar="N", help="default: 10000")
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same rows (default: 1)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "plan.json", metavar="FILE", help="where it goes")
-    return parser
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ from `-X importtime`: time spent in a package's own modules, not in those that t
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import platform
 import re
@@ -20,11 +18,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bench.meters import RESULTS
+from bench.recording import parser, record
 from bench.services import ROOT
 
 MODULES = ("function_app", "sync_core.wiring")
@@ -114,14 +111,12 @@ def report(found: Figures) -> Iterator[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.start", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=10, metavar="N", help="interpreters for each figure (default: 10)")
-    parser.add_argument("--json", type=Path, default=RESULTS / "start.json", metavar="FILE", help="where it goes")
-    options = parser.parse_args(arguments)
+    asked = parser("start", __doc__)
+    asked.add_argument("--runs", type=int, default=10, metavar="N", help="interpreters for each figure (default: 10)")
+    options = asked.parse_args(arguments)
     found = measure(options.runs)
     print("\n".join(report(found)))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    record(options.json, found)
     return 0
 
 

@@ -15,12 +15,13 @@ from bench.changes import change
 from bench.compare import FIRST, OURS, SCRIPT, TICK, pace
 from bench.first_load import GOALS, our_cpu_ms
 from bench.layouts import LAYOUTS
-from bench.meters import PURPOSES, RESULTS, marketo_calls
+from bench.meters import PURPOSES, marketo_calls
 from bench.million import _engine, posted_twice
 from bench.pace import GOAL as PACE_GOAL
 from bench.pace import bounds, posted
 from bench.pictures import DOCS, PICTURES, Missing, drawn
 from bench.plan import LIMITER, _check_nothing_written
+from bench.recording import RESULTS
 from bench.start import COMPILED, MODULES, PLAIN
 from bench.tick import GOALS as TICK_GOALS
 from tools.emulators.admin import Admin
@@ -251,6 +252,7 @@ def test_a_tick_costs_the_fewest_calls_and_an_idle_one_none(tmp_path: Path) -> N
     busy, idle = found["busy"], found["idle"]["later"]
 
     assert found["changes"]["moved"] == 10
+    assert found["wrong"] == {"roles": 0, "differences": 0}
     assert busy["marketo"]["calls"] == sum(busy["fewest"].values()) > 0
     assert busy["dataverse"]["requests"] <= 20
     assert (idle["marketo"]["calls"], idle["dataverse"]["requests"]) == (0, 5)

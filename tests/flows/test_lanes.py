@@ -33,6 +33,18 @@ def queued(stage: Stage, lane: Lane) -> set[str]:
     return found
 
 
+def slow_down(stage: Stage, monkeypatch: pytest.MonkeyPatch, slow: str, *, seconds: float) -> None:
+    """Every page of changes of one table takes so long."""
+    changes = stage.world.source.changes
+
+    def slowly(table: str, link: str | None) -> Any:
+        if table == slow:
+            stage.clock.sleep(seconds)
+        return changes(table, link)
+
+    monkeypatch.setattr(stage.world.source, "changes", slowly)
+
+
 def test_an_edit_during_a_read_from_the_start_overtakes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, org, deals = crowd()
     changes = stage.world.source.changes
@@ -52,14 +64,7 @@ def test_an_edit_during_a_read_from_the_start_overtakes_it(monkeypatch: pytest.M
 
 def test_edits_between_the_ticks_of_a_long_read_overtake_it(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, org, deals = crowd(page_size=2)
-    changes = stage.world.source.changes
-
-    def slowly(table: str, link: str | None) -> Any:
-        if table == "opportunity":
-            stage.clock.sleep(200)
-        return changes(table, link)
-
-    monkeypatch.setattr(stage.world.source, "changes", slowly)
+    slow_down(stage, monkeypatch, "opportunity", seconds=200)
     assert not stage.tick().complete
     queued(stage, Lane.FRESH)
     org.update("opportunity", deals[0], name="Renamed")
@@ -72,14 +77,7 @@ def test_edits_between_the_ticks_of_a_long_read_overtake_it(monkeypatch: pytest.
 
 def test_the_later_pages_of_a_long_read_stay_in_the_slow_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     stage, _, deals = crowd(page_size=2)
-    changes = stage.world.source.changes
-
-    def slowly(table: str, link: str | None) -> Any:
-        if table == "opportunity":
-            stage.clock.sleep(400)
-        return changes(table, link)
-
-    monkeypatch.setattr(stage.world.source, "changes", slowly)
+    slow_down(stage, monkeypatch, "opportunity", seconds=400)
     stage.tick()
     first = queued(stage, Lane.FRESH)
     while not stage.tick().complete:
@@ -150,14 +148,7 @@ def test_opportunities_are_followed_while_another_table_is_read_from_the_start(m
     known = stage.world.documents.read("feed", "contact")
     lost = {**known.value, "phase": "reading", "link": None, "again": True}
     stage.world.documents.write("feed", "contact", lost, known.ticket)
-    changes = stage.world.source.changes
-
-    def slowly(table: str, link: str | None) -> Any:
-        if table == "contact":
-            stage.clock.sleep(400)
-        return changes(table, link)
-
-    monkeypatch.setattr(stage.world.source, "changes", slowly)
+    slow_down(stage, monkeypatch, "contact", seconds=400)
     org.update("opportunity", deals[3], name="Renamed")
 
     assert not stage.tick().complete

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from heapq import merge
 from itertools import count
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 from tools.emulators.dataverse import saving
 from tools.emulators.dataverse.clock import wire_time
@@ -30,6 +30,7 @@ from tools.emulators.dataverse.store import Row, Store
 TABLES = ("account", "contact", "opportunity", "connection")
 ENDS = ("_record1id_value", "_record2id_value")
 AT_HAND = 4_000  # rows of a table that are not made again at once
+T = TypeVar("T")
 PLACES = 2**32
 
 
@@ -54,11 +55,11 @@ def fill(state: DataverseState, **wishes: Any) -> dict[str, int]:
 # -- by number ----------------------------------------------------------------------------------------
 
 
-class Ids(Sequence[str]):
-    """The ids of one table's rows, in order."""
+class _Numbers(Sequence[T]):
+    """As many as there are rows, each made when it is picked."""
 
-    def __init__(self, seed: int, table: str, rows: int) -> None:
-        self._salt = f"{seed} {table} "
+    def __init__(self, make: Callable[[int], T], rows: int) -> None:
+        self._make = make
         self._rows = rows
 
     def __len__(self) -> int:
@@ -67,6 +68,17 @@ class Ids(Sequence[str]):
     def __getitem__(self, number: Any) -> Any:
         if number >= self._rows:
             raise IndexError(number)
+        return self._make(number)
+
+
+class Ids(_Numbers[str]):
+    """The ids of one table's rows, in order."""
+
+    def __init__(self, seed: int, table: str, rows: int) -> None:
+        super().__init__(self._id, rows)
+        self._salt = f"{seed} {table} "
+
+    def _id(self, number: int) -> str:
         rest = blake2b(f"{self._salt}{number}".encode(), digest_size=11).hexdigest()
         place = number * PLACES // self._rows
         return f"{place:08x}-{rest[:4]}-4{rest[4:7]}-8{rest[7:10]}-{rest[10:]}"
@@ -105,7 +117,7 @@ class Made:
         numbers["connection"] = opportunities * self.most * 2  # places: not each is taken
         self.ids = {name: Ids(seed, name, number) for name, number in numbers.items()}
         self._makers = {name: _Numbered(seed, contact_customers, place) for place, name in enumerate(TABLES)}
-        self._accounts = _Rows(self.account, accounts)
+        self._accounts = _Numbers(self.account, accounts)
 
     def account(self, number: int) -> Row:
         return self._maker("account", number).account(number)
@@ -142,22 +154,6 @@ class _Numbered(Maker):
 
     def id(self) -> str:
         return next(self._ids)
-
-
-class _Rows(Sequence[Row]):
-    """Rows that are made when one of them is picked."""
-
-    def __init__(self, make: Callable[[int], Row], rows: int) -> None:
-        self._make = make
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return self._rows
-
-    def __getitem__(self, number: Any) -> Any:
-        if number >= self._rows:
-            raise IndexError(number)
-        return self._make(number)
 
 
 # -- as the organization keeps them -------------------------------------------------------------------
