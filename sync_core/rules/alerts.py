@@ -107,7 +107,7 @@ def _behind(found: Mapping[str, Any], now: datetime) -> str:
 def _poison(found: Mapping[str, Any], now: datetime) -> int:
     late = (run for run in found["runs"] if datetime.fromisoformat(run["at"]) > now - POISON_FOR)
     queues = found["queues (about)"]
-    return sum(run["counts"].get("poison", 0) for run in late) + queues["fresh poison"] + queues["slow poison"]
+    return int(sum(run["counts"].get("poison", 0) for run in late) + queues["fresh poison"] + queues["slow poison"])
 
 
 def _nearly_used(calls: Mapping[str, Any]) -> str:
@@ -145,7 +145,9 @@ def verdict(found: Mapping[str, Any]) -> dict[str, str]:
         left = f"about {counted(lanes['slow']['messages'], 'message')} left"
         left += f", empty in {counted(minutes, 'minute')}" if minutes else ""
         return _level("catching up", f"Catching up: {left}; what changes now arrives meanwhile")
-    except_for = [f"{states[state]:,} {word}" for state, word in (("parked", "parked"), ("held", "held")) if states[state]]
+    except_for = [
+        f"{states[state]:,} {word}" for state, word in (("parked", "parked"), ("held", "held")) if states[state]
+    ]
     except_for += [f"{ALERTS[name]}" for name in on if name != "removals-held"]
     if except_for:
         return _level("needs you", f"In step, but for what needs you: {'; '.join(except_for)}")

@@ -38,12 +38,13 @@ def test_every_function_is_indexed(without_settings: dict[str, Any]) -> None:
 
     assert triggers == {
         "detect_changes": "timerTrigger",
+        "watch_sync": "timerTrigger",
         "sync_opportunities": "queueTrigger",
         "sync_backlog": "queueTrigger",
     }
 
 
-@pytest.mark.parametrize("function", ["detect_changes", "sync_opportunities", "sync_backlog"])
+@pytest.mark.parametrize("function", ["detect_changes", "watch_sync", "sync_opportunities", "sync_backlog"])
 def test_without_settings_a_call_fails_naming_all_that_are_missing(
     function: str, without_settings: dict[str, Any]
 ) -> None:
