@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from werkzeug.wrappers import Request, Response
 
 from sync_core.adapters.dataverse import CHUNK, DataverseClient, fold, sign_in_remedy
-from sync_core.errors import ConfigurationError, DeltaLinkExpired, NotTracked, Throttled, Unavailable
+from sync_core.errors import ConfigurationError, CredentialsRefused, DeltaLinkExpired, NotTracked, Throttled, Unavailable
 from sync_core.model import Connection, ConnectionRole
 from sync_core.settings import Settings
 from tests.fakes import FakeClock
@@ -148,7 +148,7 @@ def test_a_refused_token_is_replaced_once(client: DataverseClient, app: Datavers
 def test_a_token_that_is_refused_twice_is_a_setting(client: DataverseClient, app: DataverseApp) -> None:
     asked = instead(app, says(401), says(401))
 
-    with pytest.raises(ConfigurationError, match="DATAVERSE_URL"):
+    with pytest.raises(CredentialsRefused, match="DATAVERSE_URL"):
         client.organization()
     assert len(asked) == 2
 
@@ -162,7 +162,7 @@ def test_a_token_that_is_refused_twice_is_a_setting(client: DataverseClient, app
     ],
 )
 def test_entra_ids_refusals_come_with_code_and_remedy_but_no_secret(connect, changes, code, remedy) -> None:
-    with pytest.raises(ConfigurationError) as error:
+    with pytest.raises(CredentialsRefused) as error:
         connect(**changes).organization()
     assert code in str(error.value)
     assert remedy in str(error.value)
@@ -230,7 +230,7 @@ def test_a_managed_identity_that_is_refused_is_a_setting(service, connect, monke
     monkeypatch.setenv("IDENTITY_ENDPOINT", f"{service[1]}/msi/token")
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
 
-    with pytest.raises(ConfigurationError, match="managed identity"):
+    with pytest.raises(CredentialsRefused, match="managed identity"):
         connect(dataverse_client_secret="").organization()
 
 
@@ -688,7 +688,7 @@ def test_signing_in_asks_dataverse_nothing(client, app) -> None:
 
 
 def test_a_wrong_secret_is_found_by_signing_in(connect) -> None:
-    with pytest.raises(ConfigurationError, match="AADSTS7000215"):
+    with pytest.raises(CredentialsRefused, match="AADSTS7000215"):
         connect(dataverse_client_secret="wrong").sign_in()
 
 
