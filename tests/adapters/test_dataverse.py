@@ -18,7 +18,14 @@ from cryptography.x509.oid import NameOID
 from werkzeug.wrappers import Request, Response
 
 from sync_core.adapters.dataverse import CHUNK, DataverseClient, fold, sign_in_remedy
-from sync_core.errors import ConfigurationError, CredentialsRefused, DeltaLinkExpired, NotTracked, Throttled, Unavailable
+from sync_core.errors import (
+    ConfigurationError,
+    CredentialsRefused,
+    DeltaLinkExpired,
+    NotTracked,
+    Throttled,
+    Unavailable,
+)
 from sync_core.model import Connection, ConnectionRole
 from sync_core.settings import Settings
 from tests.fakes import FakeClock
@@ -199,7 +206,8 @@ def certificate() -> tuple[str, str]:
 @pytest.mark.parametrize("form", ["text", "one line", "file"])
 def test_a_certificate_signs_in(connect, app, certificate, tmp_path, form) -> None:
     private, public = certificate
-    app.state.switches["client_certificate"] = public
+    app.state.credentials.certificates.append(public)
+    app.state.credentials.checks_certificates = True
     pem = private + public
     (tmp_path / "client.pem").write_text(pem)
     setting = {"text": pem, "one line": pem.replace("\n", "\\n"), "file": str(tmp_path / "client.pem")}[form]
