@@ -17,6 +17,7 @@ import msal
 import requests
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
+from cryptography.x509 import load_pem_x509_certificate
 from urllib3.util import parse_url
 
 from sync_core.adapters.transport import Again, Anonymous, Bearer, Memo, Reply, Transport
@@ -225,6 +226,17 @@ def certificate_credential(setting: str) -> dict[str, str]:
     if not key or not public:
         raise ConfigurationError("DATAVERSE_CLIENT_CERTIFICATE must hold a private key and its certificate, as PEM")
     return {"private_key": key[0], "public_certificate": "\n".join(public)}
+
+
+def credentials_expire(settings: Settings) -> datetime | None:
+    """When what signs us in expires; None: never, or nobody tells. Of a secret Entra ID tells no application."""
+    if not settings.dataverse_client_certificate:
+        return settings.dataverse_client_secret_expires if settings.dataverse_client_secret else None
+    try:
+        found = certificate_credential(settings.dataverse_client_certificate)["public_certificate"]
+        return load_pem_x509_certificate(found.encode()).not_valid_after_utc  # the first, as msal takes it
+    except (ConfigurationError, ValueError):
+        return None  # signing in says what is wrong with it
 
 
 def _file(name: str) -> str:

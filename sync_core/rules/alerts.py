@@ -145,7 +145,9 @@ def verdict(found: Mapping[str, Any]) -> dict[str, str]:
         left = f"about {counted(lanes['slow']['messages'], 'message')} left"
         left += f", empty in {counted(minutes, 'minute')}" if minutes else ""
         return _level("catching up", f"Catching up: {left}; what changes now arrives meanwhile")
-    except_for = [f"{states[state]:,} {word}" for state, word in (("parked", "parked"), ("held", "held")) if states[state]]
+    except_for = [
+        f"{states[state]:,} {word}" for state, word in (("parked", "parked"), ("held", "held")) if states[state]
+    ]
     except_for += [f"{ALERTS[name]}" for name in on if name != "removals-held"]
     if except_for:
         return _level("needs you", f"In step, but for what needs you: {'; '.join(except_for)}")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from werkzeug.wrappers import Request, Response
 
-from sync_core.adapters.dataverse import CHUNK, DataverseClient, fold, sign_in_remedy
+from sync_core.adapters.dataverse import CHUNK, DataverseClient, credentials_expire, fold, sign_in_remedy
 from sync_core.errors import (
     ConfigurationError,
     CredentialsRefused,
@@ -215,6 +215,23 @@ def test_a_certificate_signs_in(connect, app, certificate, tmp_path, form) -> No
     client = connect(dataverse_client_secret="", dataverse_client_certificate=setting)
 
     assert client.organization() == app.state.organization_id
+
+
+def test_when_a_certificate_expires_is_read_from_it_and_of_a_secret_from_its_setting(certificate) -> None:
+    pem = "".join(certificate)
+    told = datetime(2027, 1, 31, tzinfo=UTC)
+    secret = {"dataverse_client_secret_expires": told}
+    tomorrow = x509.load_pem_x509_certificate(certificate[1].encode()).not_valid_after_utc
+
+    def expire(**changes: Any) -> datetime | None:
+        return credentials_expire(settings("https://org.invalid", **changes))
+
+    assert expire(dataverse_client_certificate=pem, **secret) == tomorrow
+    assert expire(**secret) == told
+    assert expire() is None
+    assert expire(dataverse_client_secret="", **secret) is None, "a managed identity expires never"
+    assert expire(dataverse_client_certificate="/no/such/file.pem", **secret) is None
+    assert expire(dataverse_client_certificate=pem.replace("MII", "MIX"), **secret) is None
 
 
 def test_a_certificate_without_its_key_is_a_setting(connect, certificate) -> None:
