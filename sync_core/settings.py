@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ class Settings:
     dataverse_tenant_id: str = ""
     dataverse_client_id: str = ""
     dataverse_client_secret: str = field(default="", repr=False)
+    dataverse_client_secret_expires: datetime | None = None
     dataverse_client_certificate: str = field(default="", repr=False)
     dataverse_authority_host: str = "https://login.microsoftonline.com"
     marketo_url: str
@@ -72,12 +74,12 @@ class Settings:
     @classmethod
     def read(cls, env: Mapping[str, str]) -> tuple[Settings, Sequence[Problem]]:
         """As much of *env* as can be used, and what is missing or wrong; something harmless stands in for that."""
-        values: dict[str, str | int] = {}
+        values: dict[str, str | int | datetime] = {}
         problems: list[Problem] = []
         for item in fields(cls):
             text = env.get(_environment(item.name), "").strip()
             if text:
-                values[item.name] = _number(item.name, text, problems) if item.type == "int" else text
+                values[item.name] = _READERS.get(str(item.type), _text)(item.name, text, problems)
         missing = [name for name in _REQUIRED if name.lower() not in values]
         if "storage_connection" not in values and not {"storage_queue_uri", "storage_table_uri"} <= values.keys():
             missing.append(STORAGE)
@@ -88,10 +90,10 @@ class Settings:
         addresses.append(Problem(STORAGE, _bad_connection(str(values.get("storage_connection", "")))))
         problems += [each for each in addresses if each.text]
         for name, most in _MOST.items():
-            if int(values.get(name, 0)) > most:
+            if int(str(values.get(name, 0))) > most:
                 what = f"{name.upper()} must be at most {most}: Marketo allows no more (marketo.md §2)"
                 problems.append(Problem(name.upper(), what))
-        if int(values.get("marketo_late_write_s", 0)) > LONGEST_LATE_WRITE_S:
+        if int(str(values.get("marketo_late_write_s", 0))) > LONGEST_LATE_WRITE_S:
             what = f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"
             problems.append(Problem("MARKETO_LATE_WRITE_S", what))
         wrong = {each.setting for each in problems}
@@ -154,6 +156,27 @@ def _number(name: str, text: str, problems: list[Problem]) -> int:
         problems.append(Problem(_environment(name), f"{_environment(name)} must be a whole number above 0"))
         return 1
     return int(text)
+
+
+def _date(name: str, text: str, problems: list[Problem]) -> datetime | str:
+    """A day counts from its beginning, so that nobody is told too late."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        problems.append(Problem(_environment(name), f"{_environment(name)} must be a date such as 2027-01-31"))
+        return text
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _text(name: str, text: str, problems: list[Problem]) -> str:
+    return text
+
+
+_READERS: Mapping[str, Callable[[str, str, list[Problem]], str | int | datetime]] = {
+    "int": _number,
+    "datetime | None": _date,
+}
+"""How a setting is read, by its field's type."""
 
 
 def _bad_connection(text: str) -> str:

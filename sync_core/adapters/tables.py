@@ -41,7 +41,7 @@ from azure.core.exceptions import (
 )
 from azure.data.tables import TableClient, UpdateMode
 
-from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
 from sync_core.model import LEFT_OUT, SCHEMA, Document, LedgerRow, Pointer, Role, State, Tally
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import STORAGE
@@ -83,7 +83,7 @@ def _translated(error: Exception, role: str) -> Exception:
     """Ours where we know what happens next; everything else stays what it is. Never quotes an answer's body."""
     status, code = getattr(error, "status_code", None), error_code(error)
     if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
-        return ConfigurationError(
+        return CredentialsRefused(
             f"Storage refuses us ({status or 'no token'} {code}): check {STORAGE} and that the identity of the app "
             f"has the role {role!r} on that storage account."
         )

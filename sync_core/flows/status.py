@@ -76,7 +76,7 @@ def status(world: World) -> dict[str, Any]:
         "webhook": "none" if world.webhook is None else watched.get("alerts", {}).get("webhook") or "well",
     }
     since = watched.get("alerts", {}).get("on", {})
-    told = alerts(found, schedule=world.schedule, expires=world.expires)
+    told = alerts(found, schedule=world.schedule, expires=world.credentials_expire)
     found["alerts"] = [
         {"name": name, "since": since.get(name, {}).get("since", found["at"]), "text": text}
         for name, text in told.items()

@@ -31,8 +31,8 @@ class World:
 
     `subscription` is Marketo's munchkin id; it salts what is remembered of people, so that another subscription's
     lead ids are never believed. Without `history` nothing of it is kept, whatever sync.toml says. The slow lane's calls
-    may wait long: with `fan_out_slow` they take no thread from others. `schedule` is the timer's (NCRONTAB), `expires`
-    when our credentials do, as far as anybody can know. Without `webhook` nobody is told of alerts.
+    may wait long: with `fan_out_slow` they take no thread from others. `schedule` is the timer's (NCRONTAB);
+    `credentials_expire`: when what signs in to Dynamics does, if that is known. Without `webhook` nobody is told.
     """
 
     source: Dataverse
@@ -50,9 +50,9 @@ class World:
     config: SyncConfig
     late_write: int
     subscription: str
+    credentials_expire: datetime | None = None
     history: History | None = None
     schedule: str = DEFAULT_SCHEDULE
-    expires: datetime | None = None
     webhook: Webhook | None = None
     fan_out: FanOut = map
     fan_out_slow: FanOut = map
