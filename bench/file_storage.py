@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_core.adapters.storage import Storage
-from sync_core.adapters.tables import PAGE, _moves, _name, _plain, _stamp, _Ticket, _understood
+from sync_core.adapters.tables import PAGE, _moves, _name, _plain, _stamp, _tally, _Ticket, _understood
 from sync_core.adapters.work_queue import (
     AT_ONCE,
     LONGEST_DELAY,
@@ -30,7 +30,7 @@ from sync_core.adapters.work_queue import (
     _queue_of,
 )
 from sync_core.messages import encode, split
-from sync_core.model import LEFT_OUT, Document, Lane, LedgerRow, Letter, State, Work
+from sync_core.model import LEFT_OUT, Document, Lane, LedgerRow, Letter, Pointer, State, Tally, Work
 from sync_core.ports import Clock
 
 TABLES = """
@@ -142,13 +142,29 @@ class FileLedger:
         return [id for (id,) in self._file.all(query, self._kind, _stamp(now), max(0, limit))]
 
     def in_state(self, state: State) -> Iterator[Sequence[str]]:
+        return ([pointer.id for pointer in page] for page in self.pointers(state))
+
+    def pointers(
+        self, state: State, *, reason: str = "", after: str = "", size: int = PAGE
+    ) -> Iterator[Sequence[Pointer]]:
         if state in {State.IN_STEP, State.GONE}:
             raise ValueError(f"nothing points at rows that are {state}")
-        return self._pages(state, such=True)
+        return self._pointers(state, reason, after, size)
+
+    def _pointers(self, state: State, reason: str, after: str, size: int) -> Iterator[Sequence[Pointer]]:
+        query = """SELECT id, json_extract(doc, '$.reason'), due || '|' || id AS mark FROM ledger
+            WHERE kind = ? AND state = ? AND mark > ? AND (? = '' OR json_extract(doc, '$.reason') = ?4)
+            ORDER BY mark LIMIT ?"""
+        while found := self._file.all(query, self._kind, state, after, reason, size):
+            yield [Pointer(*each) for each in found]
+            after = found[-1][2]
+
+    def tally(self) -> Tally:
+        found = dict(self._file.all("SELECT name, number FROM counts WHERE kind = ?", self._kind))
+        return _tally(dict.fromkeys((*map(str, State), "roles", LEFT_OUT), 0) | found)
 
     def counts(self) -> Mapping[str, int]:
-        found = dict(self._file.all("SELECT name, number FROM counts WHERE kind = ?", self._kind))
-        return {str(name): found.get(name, 0) for name in (*State, "roles", LEFT_OUT)}
+        return self.tally().counts
 
     def ids(self) -> Iterator[Sequence[str]]:
         return self._pages(State.GONE, such=False)

@@ -15,7 +15,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ from sync_core.flows import actions
 from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
-from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, failures, of_ids
+from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, of_ids, page
 from sync_core.flows.guard import check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
@@ -480,21 +480,19 @@ def _show_mapping(app: Engine, options: argparse.Namespace) -> int:
 # --- failures, pause ----------------------------------------------------------------------------------------
 
 
-def _chosen(app: Engine, options: argparse.Namespace, states: Sequence[State] = FAILURES) -> Iterator[Failure]:
-    states = [State(each) for each in options.state or states]
-    return failures(app.world, states=states, reason=options.reason)
+def _chosen(options: argparse.Namespace, states: Sequence[State] = FAILURES) -> Choice:
+    return Choice(states=[State(each) for each in options.state or states], text=options.reason)
 
 
 def _list_failures(app: Engine, options: argparse.Namespace) -> int:
-    first: list[Failure] = []
-
-    def noted() -> Iterator[Failure]:
-        for each in _chosen(app, options):
-            if len(first) < options.limit:
-                first.append(each)
-            yield each
-
-    groups = by_reason(noted())
+    choice = _chosen(options)
+    tallies = {kind: ledger.tally() for kind, ledger in app.world.ledgers.items()}
+    groups = {
+        key: number
+        for key, number in by_reason(tallies).items()
+        if key[1] in choice.states and choice.text.casefold() in key[2].casefold()
+    }
+    first = page(app.world, choice, size=options.limit)[0] if options.limit else []
     if options.json:
         reasons = [dict(zip(("kind", "state", "reason"), key, strict=True)) | {"count": n} for key, n in groups.items()]
         show({"reasons": reasons, "first": [asdict(each) for each in first]}, as_json=True)
@@ -530,7 +528,8 @@ def _redrive(app: Engine, options: argparse.Namespace) -> int:
             return USAGE
         done = actions.redrive(app.world, known, actions.named(options.ids), who=_who())
     else:
-        done = actions.redrive(app.world, _chosen(app, options, actions.RETRIED), _which(options), who=_who())
+        chosen = failures(app.world, _chosen(options, actions.RETRIED))
+        done = actions.redrive(app.world, chosen, _which(options), who=_who())
     show(done.values, as_json=options.json)
     return GOOD
 
@@ -542,11 +541,11 @@ def _which(options: argparse.Namespace) -> str:
 
 def _export_failures(app: Engine, options: argparse.Namespace) -> int:
     if options.json:
-        show([asdict(each) for each in _chosen(app, options)], as_json=True)
+        show([asdict(each) for each in failures(app.world, _chosen(options))], as_json=True)
         return GOOD
     table = csv.DictWriter(sys.stdout, [each.name for each in fields(Failure)])
     table.writeheader()
-    table.writerows(asdict(each) for each in _chosen(app, options))
+    table.writerows(asdict(each) for each in failures(app.world, _chosen(options)))
     return GOOD
 
 

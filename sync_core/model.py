@@ -199,6 +199,23 @@ class LedgerRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Pointer:
+    """That a row is neither in step nor gone, and why; `mark` is its place in the order of its state's pointers."""
+
+    id: str
+    reason: str
+    mark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """A ledger in numbers: rows by state, `LEFT_OUT` and `"roles"`; those not in step by (state, reason)."""
+
+    counts: Mapping[str, int]
+    reasons: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A small named JSON value with the ETag it was read under (feeds, stamp, counters, limiter)."""
 

@@ -24,10 +24,12 @@ from sync_core.model import (
     Letter,
     MarketoField,
     MarketoObject,
+    Pointer,
     Rate,
     Role,
     Row,
     State,
+    Tally,
     Work,
 )
 
@@ -228,8 +230,19 @@ class Ledger(Protocol):
     def in_state(self, state: State) -> Iterator[Sequence[str]]:
         """Ids of rows in a state other than in step or gone, page by page."""
 
+    def pointers(
+        self, state: State, *, reason: str = "", after: str = "", size: int = 1000
+    ) -> Iterator[Sequence[Pointer]]:
+        """The same with reasons, always in the same order: only those for *reason*, if given, behind the mark *after*.
+
+        *size*, at most 1,000, is how many to fetch at once: about as many as are wanted.
+        """
+
     def counts(self) -> Mapping[str, int]:
         """Rows by state (`State` values), of those in step `LEFT_OUT`, and `"roles"`; at most 20 storage operations."""
+
+    def tally(self) -> Tally:
+        """The counts, and the reasons of what is not in step, at the cost of the counts alone."""
 
     def ids(self) -> Iterator[Sequence[str]]:
         """Ids of all rows that are not gone, page by page."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,10 +49,10 @@ def complain(text: str) -> None:
     print("\n".join(_wrapped(text)), file=sys.stderr)
 
 
-def not_in_step(groups: Counter[tuple[str, str, str]], first: Sequence[Failure]) -> str:
+def not_in_step(groups: Mapping[tuple[str, str, str], int], first: Sequence[Failure]) -> str:
     """What `failures list` prints for people: at most 80 columns."""
     lines: list[str] = []
-    for (kind, state, reason), number in groups.most_common():
+    for (kind, state, reason), number in groups.items():
         lines += _wrapped(f"{number:,} × {kind}, {state}: {reason}")
     lines += ["", f"The first {len(first)}:"] if first else []
     for each in first:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sync_core.errors import ConfigurationError, QuotaExhausted, Throttled, Unavailable
 from sync_core.messages import encode, split
-from sync_core.model import LEFT_OUT, Document, Lane, LedgerRow, Letter, State, Work
+from sync_core.model import LEFT_OUT, Document, Lane, LedgerRow, Letter, Pointer, State, Tally, Work
 
 LONGEST_ASIDE = 8_150  # characters that fit into a message whatever they are
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -115,7 +115,20 @@ class FakeLedger:
     def in_state(self, state: State) -> Iterator[Sequence[str]]:
         if state in {State.IN_STEP, State.GONE}:
             raise ValueError(f"nothing points at rows that are {state}")
-        return self._pages(self._in(state))
+        return ([pointer.id for pointer in page] for page in self.pointers(state))
+
+    def pointers(
+        self, state: State, *, reason: str = "", after: str = "", size: int = 1000
+    ) -> Iterator[Sequence[Pointer]]:
+        if state in {State.IN_STEP, State.GONE}:
+            raise ValueError(f"nothing points at rows that are {state}")
+        found = [Pointer(row.id, row.reason, _mark(row)) for row in self._in(state) if reason in ("", row.reason)]
+        behind = sorted((pointer for pointer in found if pointer.mark > after), key=lambda pointer: pointer.mark)
+        return (behind[start : start + min(size, 7)] for start in range(0, len(behind), min(size, 7)))
+
+    def tally(self) -> Tally:
+        unsettled = (row for row in self.content.values() if row.state not in {State.IN_STEP, State.GONE})
+        return Tally(self.counts(), Counter((str(row.state), row.reason) for row in unsettled))
 
     def counts(self) -> Mapping[str, int]:
         states = Counter(row.state for row in self.content.values())
@@ -142,6 +155,10 @@ class FakeLedger:
         self._writes += 1
         self.content[row.id] = replace(row, ticket=f"ticket {self._writes}", fields=dict(row.fields))
         return True
+
+
+def _mark(row: LedgerRow) -> str:
+    return f"{row.due.isoformat()}|{row.id}" if row.due else row.id
 
 
 class FakeLookup:

@@ -1,7 +1,7 @@
 """Azure Table storage: the ledger, the maps and the small documents (design.md §5).
 
-    ledger  <first hex digit>  !counts                     rows by state and roles of this partition
-                               !waiting|<due>|<id>         points at a row that is neither in step nor gone
+    ledger  <first hex digit>  !counts                     rows by state, by reason, and roles of this partition
+                               !waiting|<due>|<id>         points at a row that is neither in step nor gone; says why
                                <id>                        the row
     map     <hex digit of a hash>  <id>                    one small value
     pairs   new                    <time> <any>            a segment: what one write added
@@ -42,7 +42,7 @@ from azure.core.exceptions import (
 from azure.data.tables import TableClient, UpdateMode
 
 from sync_core.errors import ConfigurationError, Unavailable
-from sync_core.model import LEFT_OUT, SCHEMA, Document, LedgerRow, Role, State
+from sync_core.model import LEFT_OUT, SCHEMA, Document, LedgerRow, Pointer, Role, State, Tally
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import STORAGE
 
@@ -216,9 +216,13 @@ class _Table:
             found += islice(entities, limit)
         return found
 
-    def pages(self, query: str, *select: str) -> Iterator[Sequence[Entity]]:
+    def pages(
+        self, query: str, *select: str, keys: Mapping[str, str] | None = None, size: int = PAGE
+    ) -> Iterator[Sequence[Entity]]:
         """All that fits, in pages as they come, empty ones too."""
-        pages = self._client.query_entities(query, results_per_page=PAGE, select=list(select) or None).by_page()
+        pages = self._client.query_entities(
+            query, parameters=dict(keys or {}), results_per_page=size, select=list(select) or None
+        ).by_page()
         while True:
             entities = None
             with self._reading():
@@ -320,6 +324,7 @@ class _Ticket(NamedTuple):
     due: str
     roles: int
     left_out: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,20 +373,43 @@ class TableLedger:
         return [_pointed_at(pointer) for pointer in pointers[:limit]]
 
     def in_state(self, state: State) -> Iterator[Sequence[str]]:
+        return ([pointer.id for pointer in page] for page in self.pointers(state))
+
+    def pointers(
+        self, state: State, *, reason: str = "", after: str = "", size: int = PAGE
+    ) -> Iterator[Sequence[Pointer]]:
         if state in {State.IN_STEP, State.GONE}:
             raise ValueError(f"nothing points at rows that are {state}")
-        queries = (
-            f"PartitionKey eq '{partition}' and RowKey ge '!{state}|' and RowKey le '!{state}|~'"
+        begun = self._partition(_pointed_at(after)) if after else ""
+        query = "PartitionKey eq @partition and RowKey gt @after and RowKey le @last"
+        query += " and reason eq @reason" if reason else ""
+        pages = (
+            page
             for partition in self._partitions
+            if partition >= begun
+            for page in self._table.pages(
+                query,
+                "RowKey",
+                "reason",
+                keys={
+                    "partition": partition,
+                    "after": f"!{state}|{after if partition == begun else ''}",
+                    "last": f"!{state}|~",
+                    **({"reason": reason} if reason else {}),
+                },
+                size=min(size, PAGE),
+            )
         )
-        pages = (page for query in queries for page in self._table.pages(query, "RowKey"))
-        return ([_pointed_at(entity["RowKey"]) for entity in page] for page in pages if page)
+        return ([_told(entity, len(state) + 2) for entity in page] for page in pages if page)
 
     def counts(self) -> Mapping[str, int]:
-        total = Counter(dict.fromkeys((*State, "roles", LEFT_OUT), 0))
+        return self.tally().counts
+
+    def tally(self) -> Tally:
+        total = Counter(dict.fromkeys((*map(str, State), "roles", LEFT_OUT), 0))
         for numbers, _ in self._fan_out(self._read_counts, self._partitions):
             total.update(numbers)
-        return {str(name): number for name, number in total.items()}
+        return _tally(total)
 
     def ids(self) -> Iterator[Sequence[str]]:
         for page in self._table.pages("RowKey ge '0'", "RowKey", "gone"):
@@ -476,16 +504,30 @@ def _change(partition: str, row: LedgerRow) -> _Change:
     operations = [_put(entity, old.etag if old else None)]
     if before and before != after:
         operations.append(("delete", _entity(partition, before), {}))
-    if after and before != after:
-        operations.append(("upsert", _entity(partition, after), {"mode": UpdateMode.REPLACE}))
+    if after and (before != after or (old and old.reason != row.reason)):
+        operations.append(("upsert", _entity(partition, after) | {"reason": row.reason}, {"mode": UpdateMode.REPLACE}))
     return _Change(row.id, old.etag if old else None, tuple(operations), _moves(old, row), _weight(entity))
 
 
 def _moves(old: _Ticket | None, row: LedgerRow) -> Mapping[str, int]:
     moves = Counter({str(row.state): 1, "roles": len(row.roles), LEFT_OUT: int(row.left_out)})
+    moves.update(_why(row.state, row.reason))
     if old:
         moves.subtract({old.state: 1, "roles": old.roles, LEFT_OUT: old.left_out})
+        moves.subtract(_why(old.state, old.reason))
     return moves
+
+
+def _why(state: str, reason: str) -> Mapping[str, int]:
+    """The name under which a row that is not in step is counted besides."""
+    return {} if state in {State.IN_STEP, State.GONE} else {f"{state}|{reason}": 1}
+
+
+def _tally(numbers: Mapping[str, int]) -> Tally:
+    return Tally(
+        {name: number for name, number in numbers.items() if "|" not in name},
+        {(name.partition("|")[0], name.partition("|")[2]): n for name, n in numbers.items() if "|" in name and n},
+    )
 
 
 def _put(entity: Entity, ticket: str | None) -> Operation:
@@ -504,6 +546,11 @@ def _pointer(state: str, due: str, id: str) -> str | None:
 
 def _pointed_at(pointer: str) -> str:
     return pointer.rpartition("|")[2]
+
+
+def _told(entity: Entity, head: int) -> Pointer:
+    key = entity["RowKey"]
+    return Pointer(_pointed_at(key), entity.get("reason") or "", key[head:])
 
 
 def _stamp(moment: datetime | None) -> str:
@@ -543,7 +590,7 @@ def _understood(id: str, etag: str, plain: dict[str, Any]) -> LedgerRow:
         due=datetime.fromisoformat(due) if due else None,
         **plain,
     )
-    return replace(row, ticket=json.dumps([etag, state, due, len(roles), row.left_out]))
+    return replace(row, ticket=json.dumps([etag, state, due, len(roles), row.left_out, row.reason]))
 
 
 def _role(plain: Sequence[Any]) -> Role:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sync_core.errors import RetryLater, SyncError
 from sync_core.flows import applied, status
-from sync_core.flows.failures import FAILURES, KINDS, Failure, failures
+from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, failures
 from sync_core.flows.failures import redrive as queue_again
 from sync_core.flows.observe import chunks
 from sync_core.flows.validate import Check, Light, Setup, as_plain, validate
@@ -107,14 +107,15 @@ def done(world: World, entry: str) -> str:
 
 def of_group(world: World, kind: str, state: str, reason: str) -> Iterator[Failure]:
     """The failures of one line of `status`: *kind* in words (`opportunity`), *reason* exactly."""
+    kinds = [name for name, word in KINDS.items() if word == kind]
     states = [each for each in FAILURES if each == state]
-    found = failures(world, states=states, reason=reason)
-    return (each for each in found if KINDS[each.kind] == kind and each.reason == reason)
+    found = failures(world, Choice(kinds, states, reason))
+    return (each for each in found if each.reason == reason)
 
 
 def to_retry(world: World) -> Iterator[Failure]:
     """Everything that waits or is parked."""
-    return failures(world, states=RETRIED)
+    return failures(world, Choice(states=RETRIED))
 
 
 def redrive(world: World, found: Iterable[Failure], which: str, *, who: str) -> Done:

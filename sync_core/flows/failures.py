@@ -1,15 +1,15 @@
-"""What is not in step: list it, show one, queue it again (design.md §2.9)."""
+"""What is not in step: count it by reason, list it, show one, queue it again (design.md §2.9)."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 from sync_core.flows.observe import chunks
 from sync_core.flows.world import World
 from sync_core.messages import FULL, split
-from sync_core.model import Lane, LedgerRow, State, Work
+from sync_core.model import Lane, LedgerRow, Pointer, State, Tally, Work
 
 FAILURES = (State.PARKED, State.HELD, State.WAITING)
 KINDS = {"opportunities": "opportunity", "accounts": "company", "users": "sales person"}
@@ -32,19 +32,65 @@ class Failure:
         return cls(kind, row.id, str(row.state), row.reason, row.attempts, due)
 
 
-def failures(world: World, *, states: Collection[State] = FAILURES, reason: str = "") -> Iterator[Failure]:
-    """Rows in *states* whose reason contains *reason*, page by page: constant memory however many there are."""
-    for kind, ledger in world.ledgers.items():
-        for state in states:
-            for ids in ledger.in_state(state):
-                for row in ledger.rows(ids).values():
-                    if row.state is state and reason.casefold() in row.reason.casefold():
-                        yield Failure.of(kind, row)
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which failures: of these kinds (keys of `KINDS`) and states, for just this reason, with this text in it or the id."""
+
+    kinds: Collection[str] = tuple(KINDS)
+    states: Collection[State] = FAILURES
+    reason: str = ""
+    text: str = ""
+
+    def takes(self, pointer: Pointer) -> bool:
+        return self.text.casefold() in pointer.reason.casefold() or self.text.casefold() in pointer.id
 
 
-def by_reason(found: Iterable[Failure]) -> Counter[tuple[str, str, str]]:
-    """How many of each (kind, state, reason)."""
-    return Counter((KINDS[each.kind], each.state, each.reason) for each in found)
+EVERYTHING = Choice()
+
+
+def failures(world: World, choice: Choice = EVERYTHING) -> Iterator[Failure]:
+    """All of them, page by page: constant memory however many there are."""
+    for kind, state in product(KINDS, FAILURES):
+        if kind in choice.kinds and state in choice.states:
+            for pointers in world.ledgers[kind].pointers(state, reason=choice.reason):
+                yield from _of(world, kind, state, [pointer for pointer in pointers if choice.takes(pointer)])
+
+
+def page(world: World, choice: Choice = EVERYTHING, *, after: str = "", size: int = 50) -> tuple[list[Failure], str]:
+    """At most *size* of them behind *after*, and what to pass as *after* for the next page; empty at the end.
+
+    Raises ValueError for an *after* that was never given out.
+    """
+    begun, _, mark = after.partition("~")
+    places = [f"{kind}.{state}" for kind, state in product(KINDS, FAILURES)]
+    number = places.index(begun) if after else 0
+    found: list[Failure] = []
+    for place, (kind, state) in list(zip(places, product(KINDS, FAILURES), strict=True))[number:]:
+        if kind not in choice.kinds or state not in choice.states:
+            continue
+        behind = mark if place == begun else ""
+        most = 1000 if choice.text else size + 1
+        for pointers in world.ledgers[kind].pointers(state, reason=choice.reason, after=behind, size=most):
+            taken = [pointer for pointer in pointers if choice.takes(pointer)]
+            room = size - len(found)
+            found += _of(world, kind, state, taken[:room])
+            if len(taken) > room:
+                return found, f"{place}~{taken[room - 1].mark}" if room else f"{place}~{behind}"
+            behind = pointers[-1].mark
+    return found, ""
+
+
+def _of(world: World, kind: str, state: State, pointers: Collection[Pointer]) -> list[Failure]:
+    """Their rows, in the same order; one that has left the state meanwhile is none any more."""
+    rows = world.ledgers[kind].rows([pointer.id for pointer in pointers])
+    present = (rows.get(pointer.id) for pointer in pointers)
+    return [Failure.of(kind, row) for row in present if row is not None and row.state is state]
+
+
+def by_reason(tallies: Mapping[str, Tally]) -> dict[tuple[str, str, str], int]:
+    """How many of each (kind, state, reason), the most first, from the ledgers' tallies by kind: nothing is scanned."""
+    every = ((KINDS[kind], *key, n) for kind, tally in tallies.items() for key, n in tally.reasons.items())
+    return {(kind, state, reason): n for kind, state, reason, n in sorted(every, key=lambda each: (-each[3], each))}
 
 
 def of_ids(world: World, ids: Collection[str]) -> list[Failure]:

@@ -34,8 +34,10 @@ from sync_core.model import (
     Letter,
     MarketoField,
     MarketoObject,
+    Pointer,
     Role,
     State,
+    Tally,
     Work,
 )
 from sync_core.ports import ConnectionMap, Documents, History, Ledger, Lookup, Marketo
@@ -133,6 +135,14 @@ class LedgerOver:
 
     def in_state(self, state: State) -> Iterator[Sequence[str]]:
         return self._base.in_state(state)
+
+    def pointers(
+        self, state: State, *, reason: str = "", after: str = "", size: int = 1000
+    ) -> Iterator[Sequence[Pointer]]:
+        return self._base.pointers(state, reason=reason, after=after, size=size)
+
+    def tally(self) -> Tally:
+        return replace(self._base.tally(), counts=self.counts())
 
     def counts(self) -> Mapping[str, int]:
         counts = Counter(self._base.counts())

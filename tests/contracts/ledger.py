@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from uuid import UUID
@@ -186,10 +188,44 @@ class LedgerContract:
         ledger.write([stored(ledger, 1)[0].become(State.GONE)])
         assert [ids_in(ledger, state) for state in POINTED_AT] == [[], [], []]
 
+    def test_pointers_say_why_and_follow_a_reason_that_changes(self, ledger: Ledger) -> None:
+        rows = inserted(ledger, *(a_row(n, State.PARKED) for n in range(5)))
+        ledger.write([row.become(State.PARKED, reason='1003: it\'s "bad"') for row in rows[:3]])
+
+        assert pointed(ledger, State.PARKED) == {
+            row.id: '1003: it\'s "bad"' if number < 3 else "" for number, row in enumerate(rows)
+        }
+        assert ledger.tally().reasons == {("parked", '1003: it\'s "bad"'): 3, ("parked", ""): 2}
+
+        ledger.write([stored(ledger, 0)[0].become(State.IN_STEP), stored(ledger, 1)[0].become(State.HELD, reason="h")])
+
+        assert ledger.tally().reasons == {
+            ("parked", '1003: it\'s "bad"'): 1,
+            ("parked", ""): 2,
+            ("held", "h"): 1,
+        }
+        assert ledger.tally().counts == ledger.counts()
+
+    @pytest.mark.parametrize("state", POINTED_AT)
+    @pytest.mark.parametrize("size", [1, 4, 1000])
+    def test_pointers_from_any_mark_on(self, ledger: Ledger, state: State, size: int) -> None:
+        due = {n: NOON + timedelta(minutes=n % 3) if state is State.WAITING else None for n in range(40)}
+        rows = [replace(a_row(n, state, due=due[n]), reason=f"reason {n % 2}") for n in range(40)]
+        inserted(ledger, *rows)
+        every = [pointer for page in ledger.pointers(state) for pointer in page]
+
+        for number in (0, 17, 39):
+            behind = chain.from_iterable(ledger.pointers(state, after=every[number].mark, size=size))
+            assert list(behind) == every[number + 1 :]
+        odd = chain.from_iterable(ledger.pointers(state, reason="reason 1", after=every[9].mark, size=size))
+        assert list(odd) == [pointer for pointer in every[10:] if pointer.reason == "reason 1"]
+
     @pytest.mark.parametrize("state", [State.IN_STEP, State.GONE])
     def test_has_no_list_of_rows_that_need_nothing(self, ledger: Ledger, state: State) -> None:
         with pytest.raises(ValueError, match="points"):
             ledger.in_state(state)
+        with pytest.raises(ValueError, match="points"):
+            ledger.pointers(state)
 
     def test_ids_of_all_that_is_not_gone(self, ledger: Ledger) -> None:
         inserted(ledger, *(a_row(n, State.GONE if n % 3 else State.PARKED) for n in range(60)))
@@ -235,13 +271,19 @@ def ids_in(ledger: Ledger, state: State) -> list[str]:
     return [id for page in ledger.in_state(state) for id in page]
 
 
+def pointed(ledger: Ledger, state: State) -> dict[str, str]:
+    return {pointer.id: pointer.reason for page in ledger.pointers(state) for pointer in page}
+
+
 def assert_adds_up(ledger: Ledger, ids: Sequence[str]) -> None:
     """Counts and pointers say what the rows say."""
     rows = list(ledger.rows(ids).values())
     states = {str(state): sum(row.state is state for row in rows) for state in State}
     others = {"roles": sum(len(row.roles) for row in rows), "left out": sum(row.left_out for row in rows)}
     assert ledger.counts() == states | others
+    unsettled = [row for row in rows if row.state in POINTED_AT]
+    assert ledger.tally().reasons == Counter((str(row.state), row.reason) for row in unsettled)
     for state in POINTED_AT:
-        assert set(ids_in(ledger, state)) == {row.id for row in rows if row.state is state}
+        assert pointed(ledger, state) == {row.id: row.reason for row in rows if row.state is state}
     waiting = sorted((row.due or NOON, row.id) for row in rows if row.state is State.WAITING)
     assert ledger.due(NOON + timedelta(days=1), 10_000) == [id for _, id in waiting]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sync_core import cli
-from sync_core.flows.failures import Failure, by_reason, failures, of_ids, redrive
+from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, of_ids, page, redrive
 from sync_core.flows.status import pause, problems, resume, status
 from sync_core.messages import decode, encode
-from sync_core.model import Answer, Answers, Lane, State, Work
+from sync_core.model import Answer, Answers, Lane, LedgerRow, State, Work
 from tests.flows.org import Org
 from tests.stage import Stage
 
@@ -43,10 +47,44 @@ def test_failures_are_counted_by_reason_and_chosen_by_state_and_text(stage: Stag
     found = list(failures(stage.world))
 
     assert {each.id for each in found} == set(parked)
-    assert by_reason(found) == {("opportunity", "parked", REFUSED): 3}
-    assert list(failures(stage.world, states=[State.WAITING])) == []
-    assert list(failures(stage.world, reason="no such reason")) == []
-    assert len(list(failures(stage.world, reason="A VALUE is"))) == 3
+    tallies = {kind: ledger.tally() for kind, ledger in stage.world.ledgers.items()}
+    assert by_reason(tallies) == {("opportunity", "parked", REFUSED): 3}
+    assert list(failures(stage.world, Choice(states=[State.WAITING]))) == []
+    assert list(failures(stage.world, Choice(reason="1003"))) == []
+    assert len(list(failures(stage.world, Choice(reason=REFUSED)))) == 3
+    assert list(failures(stage.world, Choice(text="no such reason"))) == []
+    assert len(list(failures(stage.world, Choice(text="A VALUE is")))) == 3
+    assert [each.id for each in failures(stage.world, Choice(text=parked[0][4:20].upper()))] == [parked[0]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    states=st.lists(st.sampled_from([State.PARKED, State.HELD, State.WAITING, State.IN_STEP]), max_size=30),
+    size=st.integers(1, 12),
+    choice=st.builds(
+        Choice,
+        kinds=st.sets(st.sampled_from(sorted(KINDS)), min_size=1),
+        states=st.sets(st.sampled_from(FAILURES), min_size=1),
+        reason=st.sampled_from(["", "reason 1"]),
+        text=st.sampled_from(["", "on 1", "REASON"]),
+    ),
+)
+def test_the_pages_together_are_all_that_was_chosen(states: list[State], size: int, choice: Choice) -> None:
+    stage = Stage()
+    for number, state in enumerate(states):
+        ledger = list(stage.world.ledgers.values())[number % 3]
+        row = LedgerRow(str(UUID(int=number * 7919)), state=state, reason=f"reason {number % 2}")
+        ledger.write([replace(row, due=stage.clock.now() if state is State.WAITING else None)])
+    found: list[Failure] = []
+    after = ""
+    while True:
+        some, after = page(stage.world, choice, after=after, size=size)
+        assert len(some) == size or not after
+        found += some
+        if not after:
+            break
+
+    assert found == list(failures(stage.world, choice))
 
 
 def test_redriving_forces_and_brings_them_in_step(stage: Stage, parked: list[str]) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from sync_core import cli
 from sync_core.errors import ConfigurationError, WrongPair
-from sync_core.flows.failures import failures, of_ids, redrive
+from sync_core.flows.failures import Choice, failures, of_ids, redrive
 from sync_core.flows.plan import plan
 from sync_core.flows.rehearsal import Kept, LedgerOver, QueueApart
 from sync_core.flows.status import approve_removals
@@ -219,7 +219,9 @@ class Hand:
             case 13:
                 approve_removals(self.stage.world)
             case 14:
-                redrive(self.stage.world, list(failures(self.stage.world, states=(State.PARKED, State.WAITING))))
+                redrive(
+                    self.stage.world, list(failures(self.stage.world, Choice(states=(State.PARKED, State.WAITING))))
+                )
             case 15:
                 self.stage.tick()
 

@@ -18,7 +18,7 @@ from typing import Any
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, SyncError
-from sync_core.flows.failures import failures, redrive
+from sync_core.flows.failures import Choice, failures, redrive
 from sync_core.flows.guard import COMPARISON
 from sync_core.flows.status import approve_removals
 from sync_core.messages import decode
@@ -651,7 +651,9 @@ class Simulation:
                 if row.reason.startswith(REFUSED) and present is not None:
                     self.stage.dataverse.write(table, present, modifiedon=self.stage.dataverse.now())
                     self.say(f"edit     {table} {row.id} is saved again")
-        if redriven := redrive(self.stage.world, failures(self.stage.world, states=[State.PARKED], reason=UNKNOWN)):
+        if redriven := redrive(
+            self.stage.world, failures(self.stage.world, Choice(states=[State.PARKED], text=UNKNOWN))
+        ):
             self.say(f"redrive  {redriven}")
 
     def _drain(self) -> int:
