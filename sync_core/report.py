@@ -117,8 +117,15 @@ def _posts(history: Sequence[dict[str, Any]]) -> list[str]:
     lines = ["", "Last posts:"] if history else []
     for post in history:
         lines.append(f"  {post['at'][:19]}Z")
-        lines += [_short(f"    {name}: ", value) for name, value in post["fields"].items()]
+        for name, field in post["fields"].items():
+            was = "first post kept" if field["first"] else _before(field["was"])
+            lines.append(_short(f"    {name}: {was} → "[: WIDTH - 20], field["now"]))
     return lines
+
+
+def _before(value: Any) -> str:
+    """An earlier value, as the head of the line that names the later one."""
+    return textwrap.shorten(_plain(value), 24, placeholder=" …")
 
 
 def _reference(what: str, found: dict[str, Any] | None) -> list[str]:
@@ -240,7 +247,7 @@ def _entry(entry: dict[str, Any]) -> list[str]:
     )
     lines = _wrapped(f"{which}{entry['id']}: {entry['does']}", "  ")
     for name, (present, value) in entry["fields"].items():
-        was = "" if entry["does"] == "create" else f"{textwrap.shorten(_plain(present), 24, placeholder=' …')} → "
+        was = "" if entry["does"] == "create" else f"{_before(present)} → "
         lines.append(_short(f"    {name}: {was}"[: WIDTH - 20], value))
     for what, roles in entry.get("roles", {}).items():
         for role in roles:
