@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from heapq import nlargest
@@ -214,10 +214,12 @@ def held(world: World) -> dict[str, str]:
     return {key: row.reason for key, row in world.opportunities.rows(list(ids)).items()}
 
 
-def approve_removals(world: World) -> int:
-    """Let every removal held now pass; queued in full messages, and the fresh read decides then. Returns how many."""
+def approve_removals(world: World, only: Iterable[str] | None = None) -> int:
+    """Let every removal held now pass, or of them *only* some; queued in full messages, and the fresh read decides
+    then. Returns how many.
+    """
     approved = 0
-    for ids in chunks(chain.from_iterable(world.opportunities.in_state(State.HELD)), FULL):
+    for ids in chunks(chain.from_iterable(world.opportunities.in_state(State.HELD)) if only is None else only, FULL):
         rows = world.opportunities.rows(ids)
         still = [replace(row, approved=True) for row in rows.values() if row.state is State.HELD]
         lost = world.opportunities.write(still)
