@@ -59,13 +59,13 @@ class Site:
         except ConfigurationError as error:
             return _trouble(request, Refused(503, str(error), "Correct that; the page then comes back by itself."))
         except RetryLater as error:
-            seconds = max(1, min(600, int(error.delay)))
-            refused = Refused(503, str(error), "Nothing is lost. Try again in a moment.")
-            return _trouble(request, refused, **{"Retry-After": str(seconds)})
-        except Exception as error:  # noqa: BLE001 - nobody is shown the text of an error that nobody expected
+            after = str(max(1, min(600, int(error.delay))))
+            told = Refused(503, str(error), "Nothing is lost. Try again in a moment.")
+            return _trouble(request, told, **{"Retry-After": after})
+        except Exception as error:  # noqa: BLE001 - nobody is shown what nobody expected
             code = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"
-            log.error("page.unexpected %s", where)
+            log.error("page.unexpected %s", where)  # noqa: TRY400 - its text may be anybody's
             return _trouble(request, Refused(500, f"Something unexpected happened ({where}).", "Report this line."))
 
     @property
