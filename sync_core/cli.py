@@ -37,7 +37,7 @@ from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
-from sync_core.flows.status import held, lanes, problems, status
+from sync_core.flows.status import held, lanes, status
 from sync_core.flows.validate import Light, Setup, as_plain
 from sync_core.mapping import OWN_FIELDS, PERIOD, place_of
 from sync_core.messages import split
@@ -49,6 +49,7 @@ from sync_core.report import (
     outlook,
     screen,
     show,
+    standing,
     story,
     what_goes_where,
 )
@@ -349,9 +350,11 @@ def _progress(app: Engine, total: Counter[str]) -> None:
 
 def _status(app: Engine, options: argparse.Namespace) -> int:
     found = status(app.world)
-    needs = problems(found)
-    show(found | {"needs you": needs}, as_json=options.json)
-    return PROBLEMS if needs else GOOD
+    if options.json:
+        show(found, as_json=True)
+    else:
+        print(standing(found))
+    return PROBLEMS if found["needs you"] else GOOD
 
 
 def _plan(app: Engine, options: argparse.Namespace) -> int:

@@ -75,6 +75,29 @@ def test_blank_counts_as_missing() -> None:
     assert "missing settings: MARKETO_CLIENT_ID." in complaint(MARKETO_CLIENT_ID="  ")
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2027-01-31", "2027-01-31T00:00:00+00:00"),
+        ("2027-01-31T10:15:00Z", "2027-01-31T10:15:00+00:00"),
+        ("2027-01-31T10:15:00+02:00", "2027-01-31T08:15:00+00:00"),
+    ],
+)
+def test_when_a_secret_expires_is_a_date_or_a_time(text: str, moment: str) -> None:
+    found = settings(DATAVERSE_CLIENT_SECRET_EXPIRES=text).dataverse_client_secret_expires
+
+    assert found is not None
+    assert found.isoformat() == moment
+
+
+@pytest.mark.parametrize("text", ["31.01.2027", "1/31/2027", "never"])
+def test_what_is_no_date_is_refused(text: str) -> None:
+    wrong = {"DATAVERSE_CLIENT_SECRET_EXPIRES": text}
+
+    assert "DATAVERSE_CLIENT_SECRET_EXPIRES must be a date such as 2027-01-31" in complaint(**wrong)
+    assert Settings.read(COMPLETE | wrong)[0].dataverse_client_secret_expires is None
+
+
 @pytest.mark.parametrize("credential", ["DATAVERSE_CLIENT_SECRET", "DATAVERSE_CLIENT_CERTIFICATE"])
 def test_a_secret_or_certificate_needs_tenant_and_client(credential: str) -> None:
     missing = ("DATAVERSE_CLIENT_SECRET", "DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID")

@@ -18,14 +18,14 @@ from sync_core.flows import applied, status
 from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, failures
 from sync_core.flows.failures import redrive as queue_again
 from sync_core.flows.observe import chunks
+from sync_core.flows.status import ACTION, WATCH
 from sync_core.flows.validate import Check, Light, Setup, as_plain, validate
 from sync_core.flows.world import World
 from sync_core.messages import FULL, split
 from sync_core.model import Lane, State, Work
 from sync_core.rules.words import counted
 
-ACTION = "action"
-WARNINGS = ("watch", "validate")
+WARNINGS = (WATCH, "validate")
 LONGEST_WHY = 200
 NAMED = 5  # ids that an entry names; of more it says how many
 RETRIED = (State.WAITING, State.PARKED)  # held removals stay held until they are approved
@@ -87,11 +87,6 @@ def _insert(world: World, value: Mapping[str, Any]) -> tuple[str, str]:
         if ticket := world.documents.write(ACTION, name, value, None):
             return name, ticket
         left -= 1  # somebody else's, in the same microsecond
-
-
-def latest(world: World, limit: int) -> list[dict[str, Any]]:
-    """The audit log, the latest first; one storage operation."""
-    return [dict(value) for _, value in world.documents.list(ACTION, limit=limit)]
 
 
 def done(world: World, entry: str) -> str:

@@ -512,4 +512,20 @@ CHANGES = (
         new = self._documents.write(KIND, NAME, asdict(share), known.ticket if known else None)""",
         OF_LIMITER + "test_no_window_of_20_seconds_holds_more_calls_than_our_share",
     ),
+    Change(
+        "a refused secret is a setting like any other",
+        "6",
+        DATAVERSE,
+        "raise CredentialsRefused(sign_in_remedy(text))",
+        "raise ConfigurationError(sign_in_remedy(text))",
+        OF_DATAVERSE + "test_a_wrong_secret_is_found_by_signing_in",
+    ),
+    Change(
+        "nobody reads when a certificate expires",
+        "6",
+        DATAVERSE,
+        "return load_pem_x509_certificate(found.encode()).not_valid_after_utc",
+        "return None",
+        OF_DATAVERSE + "test_when_a_certificate_expires_is_read_from_it_and_of_a_secret_from_its_setting",
+    ),
 )
