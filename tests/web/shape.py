@@ -56,6 +56,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "removals within 24 hours, without approval": {},
         "pair": {},
         "mapping": {"version": "065bd97b"},
+        "webhook": "none",
         "needs you": [],
     }
     return found | changes
@@ -143,6 +144,10 @@ def a_status(**changes: Any) -> dict[str, Any]:
             "new fields": ["stage", "region__c"],
             "left alone": {"opportunity.region__c": "Marketo has no such field"},
         },
-        "needs you": ["31 opportunities are parked: `failures list --state parked` says why"],
+        "webhook": "the webhook answered 410",
+        "needs you": [
+            "200 removals are held: look at `approve-removals`",
+            "31 opportunities are parked: `failures list --state parked` says why",
+        ],
     }
     return found | changes
