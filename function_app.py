@@ -18,6 +18,12 @@ def detect_changes(timer: func.TimerRequest) -> None:
     engine().detect()
 
 
+@app.timer_trigger(arg_name="timer", schedule="0 2-59/5 * * * *")
+def watch_sync(timer: func.TimerRequest) -> None:
+    """Look how things stand, and tell people what has become wrong, or right again."""
+    engine().watch()
+
+
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync", connection="AzureWebJobsStorage")
 def sync_opportunities(message: func.QueueMessage) -> None:
     """Bring Marketo into step with the opportunities of one delivery."""

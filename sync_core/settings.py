@@ -11,9 +11,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sync_core.errors import ConfigurationError
+from sync_core.model import DEFAULT_SCHEDULE
 
 STORAGE = "AzureWebJobsStorage"
-DEFAULT_SCHEDULE = "0 */5 * * * *"
 LONGEST_LATE_WRITE_S = 300  # a failed message comes back after host.json's visibilityTimeout, no sooner (§2.4)
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _HOST = re.compile(r"[A-Za-z0-9.-]+|::1")
@@ -51,6 +51,7 @@ class Settings:
     marketo_concurrency: int = 5
     marketo_daily_calls: int = 25_000
     marketo_late_write_s: int = 300
+    alert_webhook_url: str = field(default="", repr=False)
     sync_schedule: str = DEFAULT_SCHEDULE
     sync_config: str = "sync.toml"
     storage_connection: str = field(default="", repr=False)
@@ -97,7 +98,7 @@ class Settings:
             problems.append(Problem("MARKETO_LATE_WRITE_S", what))
         wrong = {each.setting for each in problems}
         values = {name: value for name, value in values.items() if _environment(name) not in wrong}
-        for name in _URLS & values.keys():
+        for name in (_URLS - _WITH_QUERY) & values.keys():
             values[name] = str(values[name]).rstrip("/")
         complete = {**_STAND_INS, **values}
         return cls(**complete), problems  # type: ignore[arg-type]  # each value was checked above against its field's type
@@ -120,6 +121,7 @@ class Settings:
             self.dataverse_client_secret,
             certificate if "PRIVATE KEY" in certificate else "",
             self.marketo_client_secret,
+            self.alert_webhook_url,
             self.storage_connection,
             *_KEYS.findall(self.storage_connection),
         )
@@ -133,7 +135,8 @@ _STAND_INS: Mapping[str, str | int] = {
     **dict.fromkeys(("marketo_client_id", "marketo_client_secret"), "missing"),
 }
 _WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri", "storage_blob_uri"}
-_URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH
+_WITH_QUERY = {"alert_webhook_url"}  # in which Teams puts a signature
+_URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH | _WITH_QUERY
 _MOST = {"marketo_calls_per_20s": 100, "marketo_concurrency": 10}
 _ENVIRONMENT = {
     "storage_connection": STORAGE,
@@ -194,10 +197,10 @@ def _bad_url(name: str, url: str) -> Problem:
         usable = _HOST.fullmatch(parts.hostname or "") and parts.port != 0
     except ValueError:
         return Problem(setting, f"{setting} must look like https://host")
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+    if not usable or "@" in parts.netloc or (parts.query and name not in _WITH_QUERY) or parts.fragment:
         return Problem(setting, f"{setting} must look like https://host")
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         return Problem(setting, f"{setting} must start with https://")
-    if parts.path.strip("/") and name not in _WITH_PATH:
+    if parts.path.strip("/") and name not in _WITH_PATH | _WITH_QUERY:
         return Problem(setting, f"{setting} must be the bare address, without a path behind the host")
     return Problem(setting)

@@ -16,6 +16,7 @@ from sync_core.adapters.dataverse import DataverseClient, credentials_expire
 from sync_core.adapters.limiter import SharedLimiter
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
+from sync_core.adapters.webhook import WebhookClient
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError
 from sync_core.flows.validate import Setup
@@ -100,6 +101,8 @@ def _world(
         credentials_expire=credentials_expire(settings),
         fan_out=fan_out,
         fan_out_slow=threads(settings.marketo_concurrency),
+        schedule=settings.sync_schedule,
+        webhook=WebhookClient(settings.alert_webhook_url, clock) if settings.alert_webhook_url else None,
     )
     return world, storage.probes
 

@@ -613,8 +613,14 @@ class TableMap:
         return {entity["RowKey"]: _content(entity) for entity in self._table.read(pairs, self._fan_out)}
 
     def write(self, values: Mapping[str, Mapping[str, Any]]) -> None:
-        entities = (_entity(_bucket(id), _name(id), dict(value)) for id, value in values.items())
+        entities = (
+            _entity(_bucket(id), _name(id), dict(value)) | ({"missing": True} if value.get("missing") else {})
+            for id, value in values.items()
+        )
         self._submit("upsert", entities, {"mode": UpdateMode.REPLACE})
+
+    def missing(self) -> int:
+        return sum(map(len, self._table.pages("missing eq true", "RowKey")))
 
     def delete(self, ids: Collection[str]) -> None:
         """A transaction fails if one of its entities is missing: only those that are there go into one."""

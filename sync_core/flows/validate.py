@@ -28,6 +28,7 @@ from sync_core.flows.observe import check_rules, match_columns, rule_columns
 from sync_core.flows.reading import Reading, check_rule, kind_of, tables_of
 from sync_core.flows.rehearsal import KEYS
 from sync_core.flows.roles import OPPORTUNITY_ID
+from sync_core.flows.status import DAILY_QUOTA
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Column, Place, Source, place_of
 from sync_core.model import Lane, MarketoField, MarketoObject
@@ -40,7 +41,6 @@ from sync_core.rules.sources import LOOKUPS, Need, needs
 _log = logging.getLogger(__name__)
 
 RETENTION_DAYS = 7  # what Dataverse keeps by default (dataverse.md §0)
-DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
 MORE_CALLS = "wait until 06:05 UTC, or raise MARKETO_DAILY_CALLS"
 NEARLY = 0.8  # of a share
 RENEW = "make another beside it and put that into the settings: docs/operations.md, “Another secret, without a stop”"

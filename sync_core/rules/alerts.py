@@ -107,7 +107,7 @@ def _behind(found: Mapping[str, Any], now: datetime) -> str:
 def _poison(found: Mapping[str, Any], now: datetime) -> int:
     late = (run for run in found["runs"] if datetime.fromisoformat(run["at"]) > now - POISON_FOR)
     queues = found["queues (about)"]
-    return sum(run["counts"].get("poison", 0) for run in late) + queues["fresh poison"] + queues["slow poison"]
+    return int(sum(run["counts"].get("poison", 0) for run in late) + queues["fresh poison"] + queues["slow poison"])
 
 
 def _nearly_used(calls: Mapping[str, Any]) -> str:
