@@ -47,7 +47,7 @@ class Engine:
 
     def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
         """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
-        begun = self.world.clock.monotonic()
+        begun, read = self.world.clock.monotonic(), self.world.clock.now().isoformat(timespec="seconds")
         try:
             self._check()
             tick = detect(self.world, time_box=time_box)
@@ -57,7 +57,7 @@ class Engine:
         except SyncError as error:
             self._note("detect", begun, _trouble(error))
             raise
-        self._note("detect", begun, {**tick.counts, "complete": tick.complete})
+        self._note("detect", begun, {**tick.counts, "complete": tick.complete, "read": read})
         return tick
 
     def watch(self) -> dict[str, Any]:
@@ -126,7 +126,10 @@ class Engine:
         work: Work = NOTHING,
         again: Sequence[tuple[Work, float]] = (),
     ) -> None:
-        """The last runs of their kind, for `status`, and what was put back out of sight: until when, and since when."""
+        """The last runs of their kind, for `status`, and what was put back out of sight: until when, and since when.
+
+        `read` of detect: what had changed in Dynamics by then is on the queue; it outlives ticks that fail.
+        """
         log.info("%s.done %s", name, " ".join(f"{key}={item}" for key, item in value.items() if item))
         now = self.world.clock.now()
         counts = {key: item for key, item in value.items() if item and type(item) is int}
@@ -144,7 +147,9 @@ class Engine:
         def noted(known: Mapping[str, Any]) -> dict[str, Any]:
             still = [each for each in known.get("hidden", ()) if each[0] > now.isoformat()]
             oldest = sorted([*still, *hidden], key=lambda each: str(each[1]))[:HIDDEN]
-            return {"at": run["at"], **value, "runs": with_one_more(known.get("runs", ()), run), "hidden": oldest}
+            read = {"read": known["read"]} if "read" in known else {}
+            kept = {"runs": with_one_more(known.get("runs", ()), run), "hidden": oldest}
+            return {"at": run["at"], **read, **value, **kept}
 
         self.world.change("run", name, noted)
 
