@@ -37,8 +37,8 @@ The modules in the order the data meets them:
     rules.words       what sync.toml says, in words (pure)
     flows.failures    what is not in step: count, list, show, queue again
     flows.status      where everything stands; approve, repoint, pause, resume
-    flows.actions     what operators do, from the command line and the status page; the audit log
     flows.watch       what changed for the worse or the better: kept, and told to people
+    flows.actions     what operators do, from the command line and the status page; the audit log
     flows.validate    is everything as the sync needs it: every check, with its remedy
     rules.alerts      when somebody must be told; whether all is in step, in one line (pure)
     rules.pace        how fast a lane goes, and when it will be empty (pure)

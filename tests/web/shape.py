@@ -33,7 +33,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "verdict": {"level": "not in step", "text": "Nothing was read from Dynamics yet: the timer has not run"},
         "alerts": [],
         "oldest change not in Marketo": {"at": None, "seconds": None},
-        "last tick": {"at": None, "seconds": None},
+        "last tick": {"at": None, "seconds": None, "read": None},
         "opportunities": states(),
         "companies": states(),
         "queues (about)": {"fresh": 0, "slow": 0, "fresh poison": 0, "slow poison": 0, "unreadable": 0},
@@ -95,7 +95,7 @@ def a_status(**changes: Any) -> dict[str, Any]:
     )
     found |= {
         "oldest change not in Marketo": {"at": before(minutes=42), "seconds": 2_520},
-        "last tick": {"at": before(minutes=40), "seconds": 2_400},
+        "last tick": {"at": before(minutes=40), "seconds": 2_400, "read": before(minutes=45)},
         "sales persons": states(120),
         "queues (about)": {"fresh": 3, "slow": 41, "fresh poison": 1, "slow poison": 0, "unreadable": 2},
         "lanes (about)": {
