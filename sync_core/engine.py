@@ -10,13 +10,13 @@ The wire's errors become classes in the clients' tables and `rules.verdicts`; wh
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sync_core import events, telemetry
 from sync_core.errors import ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
 from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect
@@ -31,8 +31,6 @@ from sync_core.rules.pace import with_one_more
 TIME_BOX_S = 360.0  # 60 % of host.json's functionTimeout of ten minutes (design.md §4; a test compares)
 PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: three Dataverse requests
 
-log = logging.getLogger("sync_core")
-
 
 class Engine:
     """One per process; safe to call from several threads."""
@@ -43,6 +41,10 @@ class Engine:
 
     def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
         """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
+        with telemetry.tick():
+            return self._detect(time_box)
+
+    def _detect(self, time_box: float) -> Tick:
         try:
             self._check()
             tick = detect(self.world, time_box=time_box)
@@ -63,7 +65,7 @@ class Engine:
         try:
             work = replace(decode(body), lane=lane)
         except NotOurs as error:
-            log.warning("delivery.not_ours reason=%s", error)
+            events.warning("delivery.not_ours", reason=str(error))
             self.world.queue.set_aside(body, str(error))
             return None
         force = work.force or dequeue_count > 1
@@ -79,18 +81,27 @@ class Engine:
 
     def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         """The same for work that came from no queue: `sync --only`."""
+        with telemetry.delivery(work):
+            return self._handle(work, force=force, lease_ends=lease_ends)
+
+    def _handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         begun = self.world.clock.monotonic()
         outcome = self._reconcile(work, force=force, lease_ends=lease_ends)
         for again, delay in outcome.again:
             self.world.queue.put(again, after=timedelta(seconds=delay))
         if outcome.trouble is not None:
-            log.warning("delivery.put_back reason=%s", outcome.trouble)
+            events.warning("delivery.put_back", lane=work.lane, reason=str(outcome.trouble))
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
         stopped = isinstance(outcome.trouble, ConfigurationError)
         self._note(
             work.lane,
-            {**outcome.counts, "trouble": str(outcome.trouble or ""), "stopped": stopped},
+            {
+                **outcome.counts,
+                **telemetry.fresh(outcome.ages),
+                "trouble": str(outcome.trouble or ""),
+                "stopped": stopped,
+            },
             (round(self.world.clock.monotonic() - begun, 1), work.size, work.size - outcome.counts["put back"]),
         )
         return outcome
@@ -116,7 +127,7 @@ class Engine:
 
     def _note(self, name: str, value: dict[str, Any], delivery: tuple[float, int, int] | None = None) -> None:
         """The last run of its kind, for `status`; whoever writes last is the last. Of deliveries, the last few."""
-        log.info("%s.done %s", name, " ".join(f"{key}={item}" for key, item in value.items() if item))
+        telemetry.done("tick.done" if name == "detect" else "delivery.done", {"lane": name, **value})
         entry = {"at": self.world.clock.now().isoformat(timespec="seconds"), **value}
         known = self.world.documents.read("run", name)
         if delivery is not None:
