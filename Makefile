@@ -19,8 +19,9 @@ STAMP := $(VENV)/.installed-$(WANTED)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-setup: $(STAMP) ## install everything into .venv and .azurite; quick when nothing changed
+setup: $(STAMP) ## install everything into .venv, .azurite and .browser; quick when nothing changed
 	@$(PYTHON) -m tools.azurite install
+	@$(PYTHON) -m tools.browser install
 
 demo: setup ## run the demo; its arguments go into ARGS="..."
 	@$(PYTHON) -m tools.demo $(ARGS)
@@ -65,7 +66,7 @@ bench-million: setup ## measure up to 1,000,000 opportunities; takes long: ARGS=
 	@$(PYTHON) -m bench.million $(ARGS)
 
 clean: ## remove everything that was installed or cached
-	rm -rf $(VENV) .azurite .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .azurite .browser .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): | $(PYTHON)
@@ -75,6 +76,7 @@ $(STAMP): | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --ignore-requires-python --no-deps --upgrade \
 		--target $(RUNTIME_FOLDER) '$(RUNTIME)' && \
 	$(PYTHON) -m tools.azurite install && \
+	$(PYTHON) -m tools.browser install && \
 	rm -f $(VENV)/.installed-* && touch $@ && \
 	echo "Installed in $$(( $$(date +%s) - started )) s."
 

@@ -21,6 +21,13 @@ def detect_changes(timer: func.TimerRequest, context: func.Context = OUTSIDE) ->
         engine().detect()
 
 
+@app.timer_trigger(arg_name="timer", schedule="0 2-59/5 * * * *")
+def watch_sync(timer: func.TimerRequest, context: func.Context = OUTSIDE) -> None:
+    """Look how things stand, and tell people what has become wrong, or right again."""
+    with invocation(context):
+        engine().watch()
+
+
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync", connection="AzureWebJobsStorage")
 def sync_opportunities(message: func.QueueMessage, context: func.Context = OUTSIDE) -> None:
     """Bring Marketo into step with the opportunities of one delivery."""
@@ -46,7 +53,7 @@ def engine() -> Engine:
     """The engine, built on first use: a bad setting fails the invocation, never the host's listing of functions."""
     from sync_core import wiring
 
-    return wiring.engine(hosted=True)
+    return wiring.engine()
 
 
 def deliver(message: func.QueueMessage, *, slow: bool = False) -> None:

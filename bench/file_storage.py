@@ -197,6 +197,10 @@ class FileMap:
             "DELETE FROM map WHERE kind = ? AND id IN (SELECT value FROM json_each(?))", self._kind, _listed(ids)
         )
 
+    def missing(self) -> int:
+        query = "SELECT count(*) FROM map WHERE kind = ? AND json_extract(doc, '$.missing')"
+        return int(self._file.all(query, self._kind)[0][0])
+
 
 class FileConnections:
     """Port `ConnectionMap`."""

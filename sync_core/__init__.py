@@ -35,14 +35,18 @@ The modules in the order the data meets them:
     flows.proposal    a sync.toml to begin with, from what both services describe
     rules.matching    which column has the name and a fitting type of a Marketo field (pure)
     rules.words       what sync.toml says, in words (pure)
-    flows.failures    what is not in step: list, show, queue again
+    flows.failures    what is not in step: count, list, show, queue again
     flows.status      where everything stands; approve, repoint, pause, resume
+    flows.watch       what changed for the worse or the better: kept, and told to people
+    flows.actions     what operators do, from the command line and the status page; the audit log
     flows.validate    is everything as the sync needs it: every check, with its remedy
+    rules.alerts      when somebody must be told; whether all is in step, in one line (pure)
     rules.pace        how fast a lane goes, and when it will be empty (pure)
     rules.schedule    when the timer is due (pure)
     ports         what the flows need from the world
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
+    adapters.webhook   a channel of Slack or Teams
     cli, report   the operator's commands, and how they print
     telemetry     traces and metrics, and where they and the logs go
     events        log lines: a name and fields

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import getpass
 import json
 import logging
 import os
@@ -18,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
-from itertools import chain
 from pathlib import Path
 from textwrap import shorten
 from types import FrameType
@@ -28,19 +28,20 @@ from uuid import UUID
 from sync_core import telemetry
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
-from sync_core.flows.applied import backfill, holding, mapped_fields
+from sync_core.flows import actions
+from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
-from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, of_ids, page, redrive
+from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, of_ids, page
 from sync_core.flows.guard import check_not_paused
 from sync_core.flows.mapped import shown
-from sync_core.flows.observe import chunks, suspended
+from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
-from sync_core.flows.status import approve_removals, held, lanes, pause, problems, repoint, resume, status
-from sync_core.flows.validate import Light, Setup, as_plain, validate
+from sync_core.flows.status import held, lanes, status
+from sync_core.flows.validate import Light, Setup, as_plain
 from sync_core.mapping import OWN_FIELDS, PERIOD, place_of
-from sync_core.messages import FULL, split
+from sync_core.messages import split
 from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import (
     complain,
@@ -49,6 +50,7 @@ from sync_core.report import (
     outlook,
     screen,
     show,
+    standing,
     story,
     what_goes_where,
 )
@@ -61,7 +63,6 @@ GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
 PAUSE_S = 1.0
 LOOK_S = 300.0  # between looks for changes while a backlog is worked off: as often as the timer's
-LONGEST_WHY = 200
 OLDEST = datetime(1900, 1, 1, tzinfo=UTC)  # Dataverse refuses to compare with times of long before
 
 
@@ -207,8 +208,8 @@ def _count(text: str) -> int:
 
 
 def _why(text: str) -> str:
-    if len(text) > LONGEST_WHY:
-        raise argparse.ArgumentTypeError(f"at most {LONGEST_WHY} characters")
+    if len(text) > actions.LONGEST_WHY:
+        raise argparse.ArgumentTypeError(f"at most {actions.LONGEST_WHY} characters")
     return text
 
 
@@ -219,12 +220,20 @@ def _guid(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is no id: give the GUID that Dynamics shows") from None
 
 
+def _who() -> str:
+    """Who asks, for the audit log."""
+    try:
+        return f"command line: {getpass.getuser()}"
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        return "command line"
+
+
 # --- validate -----------------------------------------------------------------------------------------------
 
 
 def _validate(found: Setup, options: argparse.Namespace) -> int:
-    """Amber is no problem: the sync runs as it is."""
-    checks = validate(found)
+    """Amber is no problem: the sync runs as it is. What is amber or red is kept for `status`."""
+    checks, _ = actions.check(found, who=_who())
     if options.json:
         show(as_plain(checks), as_json=True)
     else:
@@ -344,9 +353,11 @@ def _progress(app: Engine, total: Counter[str]) -> None:
 
 def _status(app: Engine, options: argparse.Namespace) -> int:
     found = status(app.world)
-    needs = problems(found)
-    show(found | {"needs you": needs}, as_json=options.json)
-    return PROBLEMS if needs else GOOD
+    if options.json:
+        show(found, as_json=True)
+    else:
+        print(standing(found))
+    return PROBLEMS if found["needs you"] else GOOD
 
 
 def _plan(app: Engine, options: argparse.Namespace) -> int:
@@ -421,7 +432,7 @@ def _tell_matches(options: argparse.Namespace, matches: Mapping[str, str]) -> in
 def _approve(app: Engine, options: argparse.Namespace) -> int:
     waiting = held(app.world)
     if options.yes:
-        show({"approved": approve_removals(app.world)}, as_json=options.json)
+        show(actions.approve_removals(app.world, who=_who()).values, as_json=options.json)
         return GOOD
     if options.json or not waiting:
         show({"held": waiting}, as_json=options.json)
@@ -434,7 +445,7 @@ def _repoint(app: Engine, options: argparse.Namespace) -> int:
     if not options.confirm:
         complain("repoint: nothing was changed. With --confirm everything is read and posted again.")
         return USAGE
-    show(repoint(app.world), as_json=options.json)
+    show(actions.repoint(app.world, who=_who()).values, as_json=options.json)
     return GOOD
 
 
@@ -521,11 +532,17 @@ def _redrive(app: Engine, options: argparse.Namespace) -> int:
         if unknown := sorted(set(options.ids) - {each.id for each in known}):
             complain(f"failures redrive: not known: {', '.join(unknown)}. Nothing was done.")
             return USAGE
-        queued = redrive(app.world, known)
+        done = actions.redrive(app.world, known, actions.named(options.ids), who=_who())
     else:
-        queued = redrive(app.world, failures(app.world, _chosen(options, (State.WAITING, State.PARKED))))
-    show({"queued": queued}, as_json=options.json)
+        chosen = failures(app.world, _chosen(options, actions.RETRIED))
+        done = actions.redrive(app.world, chosen, _which(options), who=_who())
+    show(done.values, as_json=options.json)
     return GOOD
+
+
+def _which(options: argparse.Namespace) -> str:
+    states = " or ".join(options.state or actions.RETRIED)
+    return f"all {states}, of a reason with “{options.reason}”" if options.reason else f"all {states}"
 
 
 def _export_failures(app: Engine, options: argparse.Namespace) -> int:
@@ -540,9 +557,7 @@ def _export_failures(app: Engine, options: argparse.Namespace) -> int:
 
 def _resync(app: Engine, options: argparse.Namespace) -> int:
     _check_known(app, options.ids)
-    for work in split(Work(tuple(options.ids), force=True, why="resync")):
-        app.world.queue.put(work)
-    show({"queued": len(set(options.ids))}, as_json=options.json)
+    show(actions.resync(app.world, options.ids, who=_who()).values, as_json=options.json)
     return GOOD
 
 
@@ -551,15 +566,12 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
         raise ConfigurationError("--clear looks at everything: leave out --since. Nothing was done.")
     if options.since is None:
         emptied = _to_be_emptied(app, options.clear)
-        backfill(app.world, emptied)
-        found: dict[str, Any] = {"next tick": "everything is looked at again, in the slow lane"}
-        show(found | ({"emptied then, in so many records": emptied} if emptied else {}), as_json=options.json)
+        show(actions.backfill(app.world, emptied, who=_who()).values, as_json=options.json)
         return GOOD
     queued, begin = 0, max(since(options.since, app.world.clock.now()), OLDEST)
     try:
-        for ids in chunks(chain.from_iterable(app.world.source.modified_since("opportunity", begin)), FULL):
-            app.world.queue.put(Work(tuple(ids), lane=Lane.SLOW, why="backfill"))
-            queued += len(ids)
+        for queued in actions.backfill_since(app.world, begin, who=_who()):  # noqa: B007 - told if it ends early
+            pass
     except (KeyboardInterrupt, SyncError):
         complain(f"backfill: {queued:,} were queued. Run it again: what is looked at twice is posted once.")
         raise
@@ -591,11 +603,10 @@ def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
 
 
 def _pause(app: Engine, options: argparse.Namespace) -> int:
-    pause(app.world, options.why)
-    show({"paused": True, "to go on": "resume"}, as_json=options.json)
+    show(actions.pause(app.world, options.why, who=_who()).values, as_json=options.json)
     return GOOD
 
 
 def _resume(app: Engine, options: argparse.Namespace) -> int:
-    show({"was paused": resume(app.world)}, as_json=options.json)
+    show(actions.resume(app.world, who=_who()).values, as_json=options.json)
     return GOOD

@@ -11,6 +11,7 @@ The wire's errors become classes in the clients' tables and `rules.verdicts`; wh
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -23,12 +24,15 @@ from sync_core.flows.detect import Tick, detect
 from sync_core.flows.guard import check_not_paused, check_pair, spend_recheck_calls
 from sync_core.flows.reconcile import reconcile
 from sync_core.flows.turns import turn
+from sync_core.flows.watch import watch
 from sync_core.flows.world import World
 from sync_core.messages import decode
 from sync_core.model import Lane, Work
 from sync_core.rules.pace import with_one_more
 
 TIME_BOX_S = 360.0  # 60 % of host.json's functionTimeout of ten minutes (design.md §4; a test compares)
+NOTHING = Work()
+HIDDEN = 100  # messages put back, of which it is remembered since when they wait: the oldest
 PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: three Dataverse requests
 
 
@@ -41,21 +45,29 @@ class Engine:
 
     def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
         """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
-        with telemetry.tick():
+        with telemetry.run("tick"):
             return self._detect(time_box)
 
     def _detect(self, time_box: float) -> Tick:
+        begun, read = self.world.clock.monotonic(), self.world.clock.now().isoformat(timespec="seconds")
         try:
             self._check()
             tick = detect(self.world, time_box=time_box)
         except Paused as paused:
-            self._note("detect", {"paused": str(paused)})
+            self._note("detect", begun, {"paused": str(paused)})
             return Tick()
         except SyncError as error:
-            self._note("detect", {"trouble": str(error), "stopped": isinstance(error, ConfigurationError)})
+            self._note("detect", begun, _trouble(error))
             raise
-        self._note("detect", {**tick.counts, "complete": tick.complete})
+        self._note("detect", begun, {**tick.counts, "complete": tick.complete, "read": read})
         return tick
+
+    def watch(self) -> dict[str, Any]:
+        """Look how things stand, keep what the status page draws, tell people of alerts; also while all is paused."""
+        with telemetry.run("watch"):
+            found = watch(self.world)
+            telemetry.measure(found)
+            return found
 
     def deliver(self, body: str, *, dequeue_count: int, lease_ends: datetime, lane: Lane) -> Outcome | None:
         """Handle one queue message. Returning acknowledges it: whatever is unfinished is on the queue again by then.
@@ -93,17 +105,8 @@ class Engine:
             events.warning("delivery.put_back", lane=work.lane, reason=str(outcome.trouble))
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
-        stopped = isinstance(outcome.trouble, ConfigurationError)
-        self._note(
-            work.lane,
-            {
-                **outcome.counts,
-                **telemetry.fresh(outcome.ages),
-                "trouble": str(outcome.trouble or ""),
-                "stopped": stopped,
-            },
-            (round(self.world.clock.monotonic() - begun, 1), work.size, work.size - outcome.counts["put back"]),
-        )
+        found = {**outcome.counts, **telemetry.fresh(outcome.ages), **_trouble(outcome.trouble)}
+        self._note(work.lane, begun, found, work, outcome.again)
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
@@ -125,12 +128,44 @@ class Engine:
             check_pair(self.world)
             self._pair_checked = now
 
-    def _note(self, name: str, value: dict[str, Any], delivery: tuple[float, int, int] | None = None) -> None:
-        """The last run of its kind, for `status`; whoever writes last is the last. Of deliveries, the last few."""
+    def _note(
+        self,
+        name: str,
+        begun: float,
+        value: dict[str, Any],
+        work: Work = NOTHING,
+        again: Sequence[tuple[Work, float]] = (),
+    ) -> None:
+        """The last runs of their kind, for `status`, and what was put back out of sight: until when, and since when.
+
+        `read` of detect: what had changed in Dynamics by then is on the queue; it outlives ticks that fail.
+        """
         telemetry.done("tick.done" if name == "detect" else "delivery.done", {"lane": name, **value})
-        entry = {"at": self.world.clock.now().isoformat(timespec="seconds"), **value}
-        known = self.world.documents.read("run", name)
-        if delivery is not None:
-            recent = known.value.get("recent", ()) if known else ()
-            entry["recent"] = with_one_more(recent, (entry["at"], *delivery))
-        self.world.documents.write("run", name, entry, known.ticket if known else None)
+        now = self.world.clock.now()
+        counts = {key: item for key, item in value.items() if item and type(item) is int}
+        run = {
+            "at": now.isoformat(timespec="seconds"),
+            "seconds": round(self.world.clock.monotonic() - begun, 1),
+            "counts": counts,
+            "trouble": value.get("trouble", ""),
+            "trace": telemetry.trace_id(),
+            "freshness": value.get("freshness", []),
+            "size": work.size,
+            "done": work.size - counts.get("put back", 0),
+        }
+        hidden = [[(now + timedelta(seconds=delay)).isoformat(), each.seen] for each, delay in again if each.seen]
+
+        def noted(known: Mapping[str, Any]) -> dict[str, Any]:
+            still = [each for each in known.get("hidden", ()) if each[0] > now.isoformat()]
+            oldest = sorted([*still, *hidden], key=lambda each: str(each[1]))[:HIDDEN]
+            read = {"read": known["read"]} if "read" in known else {}
+            kept = {"runs": with_one_more(known.get("runs", ()), run), "hidden": oldest}
+            return {"at": run["at"], **read, **value, **kept}
+
+        self.world.change("run", name, noted)
+
+
+def _trouble(error: SyncError | None) -> dict[str, Any]:
+    """For `status`: the kind tells the alerts apart."""
+    stopped = isinstance(error, ConfigurationError)
+    return {"trouble": str(error or ""), "stopped": stopped, **({"kind": type(error).__name__} if stopped else {})}

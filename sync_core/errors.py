@@ -2,6 +2,7 @@
 
 * SyncError
   x ConfigurationError    stop the lane; a person must change a setting, a permission or the mapping
+    + CredentialsRefused  a service does not accept who we are: a secret, certificate, key or identity
     + WrongPair           the state belongs to another org or subscription: nothing is written until `repoint`
   x RetryLater            put the ids back and try again after `delay` seconds; no record is blamed
     + Throttled           a service, or our own limiter, told us to slow down
@@ -33,6 +34,10 @@ class ConfigurationError(SyncError):
     def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+class CredentialsRefused(ConfigurationError):
+    """A service refuses our secret, certificate, key or identity, or a token it gave for them."""
 
 
 class WrongPair(ConfigurationError):

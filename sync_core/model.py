@@ -11,6 +11,9 @@ from typing import Any
 Row = Mapping[str, Any]
 """One Dataverse row as the Web API sends it, without annotations: `{"opportunityid": …, "_customerid_value": …}`."""
 
+DEFAULT_SCHEDULE = "0 */5 * * * *"
+"""When the timer looks for changes: NCRONTAB, UTC (design.md §8)."""
+
 SCHEMA = 1
 """Version of what is stored; an older one is migrated, a newer one refused (design.md §2.11)."""
 

@@ -251,6 +251,9 @@ class Ledger(Protocol):
 class Lookup(Protocol):
     """An id → small JSON value map without conditions: contact → lead, tombstones."""
 
+    def missing(self) -> int:
+        """How many values have a true `missing`; reads through all of them."""
+
     def read(self, ids: Collection[str]) -> Mapping[str, Mapping[str, Any]]: ...
 
     def write(self, values: Mapping[str, Mapping[str, Any]]) -> None: ...
@@ -301,6 +304,13 @@ class History(Protocol):
         """(time in ISO, fields) of one opportunity, the latest first."""
 
     def forget(self, before: datetime) -> None: ...
+
+
+class Webhook(Protocol):
+    """Where people are told of alerts."""
+
+    def tell(self, title: str, lines: Sequence[str]) -> None:
+        """Raises Unavailable, or ConfigurationError if the address is not taken."""
 
 
 class Queue(Protocol):

@@ -13,9 +13,11 @@ from sync_core.flows.failures import KINDS, Failure
 from sync_core.flows.plan import PERSON
 from sync_core.flows.validate import Check, Light
 from sync_core.model import LEFT_OUT, State
-from sync_core.rules.words import counted
+from sync_core.rules.words import counted, lasting
 
 WIDTH = 80
+GROUPS = 8  # reasons that `status` shows
+LAST_RUNS = 5
 
 
 def show(value: Any, *, as_json: bool) -> None:
@@ -59,6 +61,63 @@ def not_in_step(groups: Mapping[tuple[str, str, str], int], first: Sequence[Fail
         due = f", next try {each.due}" if each.due else ""
         lines += [f"  {each.id}  {KINDS[each.kind]}", *_wrapped(f"{each.state}{due}: {each.reason}", "    ")]
     return "\n".join(lines)
+
+
+def standing(found: Mapping[str, Any]) -> str:
+    """What `status` prints for people, what matters first; at most 80 columns, and about a screen at any size."""
+    lines = _wrapped(found["verdict"]["text"])
+    lines += ["", "Needs you:"] if found["needs you"] else []
+    for each in found["needs you"]:
+        lines += _wrapped(f"- {each}", "  ")
+    oldest, last = found["oldest change not in Marketo"]["seconds"], found["last tick"]["seconds"]
+    lines += ["", f"Last tick: {'never' if last is None else f'{lasting(last)} ago'}"]
+    lines.append(f"Oldest change not in Marketo: {'none' if oldest is None else f'{lasting(oldest)} old'}")
+    for what in ("opportunities", "companies", "sales persons"):
+        lines += _wrapped(f"{what.capitalize()}: {_numbers(found[what])}") if what in found else []
+    groups = found["not in step"]
+    lines += ["", "Not in step:"] if groups else []
+    for each in groups[:GROUPS]:
+        lines += _wrapped(f"{each['count']:,} × {each['kind']}, {each['state']}: {each['reason']}", "  ")
+    lines += [f"  {len(groups) - GROUPS} reasons more: `failures list`"] if len(groups) > GROUPS else []
+    missing = found["people missing"]
+    if missing["roles"]:
+        who = "people" if missing["people"] is None else counted(missing["people"], "person", "people")
+        lines += _wrapped(f"Missing in Marketo: {who}; {counted(missing['roles'], 'role')} wait for them")
+    lines += ["", *_wrapped(f"Queues (about): {_numbers(found['queues (about)'])}")]
+    for lane, about in found["lanes (about)"].items():
+        lines += _wrapped(f"{lane}: {_lane(about)}", "  ") if about["messages"] else []
+    lines.append("Feeds:")
+    for table, feed in found["feeds"].items():
+        age = "" if feed["seconds"] is None else f", link taken {lasting(feed['seconds'])} ago"
+        days = f", good for {feed['retention days']} days" if feed["retention days"] else ""
+        lines += _wrapped(f"{table}: {feed['mode']}{age}{days}", "  ")
+    calls = found["Marketo calls"]
+    everybody, quota = calls["subscription today"], calls["subscription's quota"]
+    told = "" if everybody is None else f"; everybody's: {everybody:,} of {quota:,}"
+    lines += _wrapped(f"Marketo calls today: {calls['used today']:,} of our {calls['our share']:,}{told}")
+    lines += ["Mapping:", *_lines(found["mapping"], "  ")]
+    lines += ["Last runs:"] if found["runs"] else []
+    for run in found["runs"][:LAST_RUNS]:
+        did = run["trouble"] or _numbers(run["counts"]) or "nothing to do"
+        lines += _wrapped(f"{run['at'][11:19]}Z {run['what']}, {run['seconds']} s: {did}", "  ")
+    lines += ["Last actions:"] if found["actions"] else []
+    for action in found["actions"][:LAST_RUNS]:
+        lines += _wrapped(f"{action['at'][:16]}Z {action['who']}: {action['what']}", "  ")
+    return "\n".join(lines)
+
+
+def _numbers(counts: Mapping[str, Any]) -> str:
+    told = [f"{number:,} {name}" for name, number in counts.items() if number]
+    return ", ".join(told) if told else "none"
+
+
+def _lane(about: Mapping[str, int | None]) -> str:
+    records, pace, minutes = (about[each] for each in ("records", "records a minute lately", "minutes until empty"))
+    told = [f"about {counted(about['messages'] or 0, 'message')}"]
+    told += [f"{records:,} records"] if records is not None else []
+    told += [f"{pace:,} a minute lately"] if pace is not None else []
+    told += [f"empty in {counted(minutes, 'minute')}"] if minutes is not None else []
+    return ", ".join(told)
 
 
 def held_removals(found: Mapping[str, str]) -> str:
@@ -117,8 +176,15 @@ def _posts(history: Sequence[dict[str, Any]]) -> list[str]:
     lines = ["", "Last posts:"] if history else []
     for post in history:
         lines.append(f"  {post['at'][:19]}Z")
-        lines += [_short(f"    {name}: ", value) for name, value in post["fields"].items()]
+        for name, field in post["fields"].items():
+            was = "first post kept" if field["first"] else _before(field["was"])
+            lines.append(_short(f"    {name}: {was} → "[: WIDTH - 20], field["now"]))
     return lines
+
+
+def _before(value: Any) -> str:
+    """An earlier value, as the head of the line that names the later one."""
+    return textwrap.shorten(_plain(value), 24, placeholder=" …")
 
 
 def _reference(what: str, found: dict[str, Any] | None) -> list[str]:
@@ -240,7 +306,7 @@ def _entry(entry: dict[str, Any]) -> list[str]:
     )
     lines = _wrapped(f"{which}{entry['id']}: {entry['does']}", "  ")
     for name, (present, value) in entry["fields"].items():
-        was = "" if entry["does"] == "create" else f"{textwrap.shorten(_plain(present), 24, placeholder=' …')} → "
+        was = "" if entry["does"] == "create" else f"{_before(present)} → "
         lines.append(_short(f"    {name}: {was}"[: WIDTH - 20], value))
     for what, roles in entry.get("roles", {}).items():
         for role in roles:

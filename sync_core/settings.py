@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from sync_core.errors import ConfigurationError
+from sync_core.model import DEFAULT_SCHEDULE
 
 STORAGE = "AzureWebJobsStorage"
-DEFAULT_SCHEDULE = "0 */5 * * * *"
 TELEMETRY = ("", "console", "off")  # '': to Application Insights, if its connection string is set
 LONGEST_LATE_WRITE_S = 300  # a failed message comes back after host.json's visibilityTimeout, no sooner (§2.4)
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -41,6 +42,7 @@ class Settings:
     dataverse_tenant_id: str = ""
     dataverse_client_id: str = ""
     dataverse_client_secret: str = field(default="", repr=False)
+    dataverse_client_secret_expires: datetime | None = None
     dataverse_client_certificate: str = field(default="", repr=False)
     dataverse_authority_host: str = "https://login.microsoftonline.com"
     marketo_url: str
@@ -50,6 +52,7 @@ class Settings:
     marketo_concurrency: int = 5
     marketo_daily_calls: int = 25_000
     marketo_late_write_s: int = 300
+    alert_webhook_url: str = field(default="", repr=False)
     sync_schedule: str = DEFAULT_SCHEDULE
     sync_config: str = "sync.toml"
     storage_connection: str = field(default="", repr=False)
@@ -74,12 +77,12 @@ class Settings:
     @classmethod
     def read(cls, env: Mapping[str, str]) -> tuple[Settings, Sequence[Problem]]:
         """As much of *env* as can be used, and what is missing or wrong; something harmless stands in for that."""
-        values: dict[str, str | int] = {}
+        values: dict[str, str | int | datetime] = {}
         problems: list[Problem] = []
         for item in fields(cls):
             text = env.get(_environment(item.name), "").strip()
             if text:
-                values[item.name] = _number(item.name, text, problems) if item.type == "int" else text
+                values[item.name] = _READERS.get(str(item.type), _text)(item.name, text, problems)
         missing = [name for name in _REQUIRED if name.lower() not in values]
         if "storage_connection" not in values and not {"storage_queue_uri", "storage_table_uri"} <= values.keys():
             missing.append(STORAGE)
@@ -96,15 +99,15 @@ class Settings:
             what = f"SYNC_TELEMETRY must be {' or '.join(filter(None, TELEMETRY))}, or left out"
             problems.append(Problem("SYNC_TELEMETRY", what))
         for name, most in _MOST.items():
-            if int(values.get(name, 0)) > most:
+            if int(str(values.get(name, 0))) > most:
                 what = f"{name.upper()} must be at most {most}: Marketo allows no more (marketo.md §2)"
                 problems.append(Problem(name.upper(), what))
-        if int(values.get("marketo_late_write_s", 0)) > LONGEST_LATE_WRITE_S:
+        if int(str(values.get("marketo_late_write_s", 0))) > LONGEST_LATE_WRITE_S:
             what = f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"
             problems.append(Problem("MARKETO_LATE_WRITE_S", what))
         wrong = {each.setting for each in problems}
         values = {name: value for name, value in values.items() if _environment(name) not in wrong}
-        for name in _URLS & values.keys():
+        for name in (_URLS - _WITH_QUERY) & values.keys():
             values[name] = str(values[name]).rstrip("/")
         complete = {**_STAND_INS, **values}
         return cls(**complete), problems  # type: ignore[arg-type]  # each value was checked above against its field's type
@@ -127,6 +130,7 @@ class Settings:
             self.dataverse_client_secret,
             certificate if "PRIVATE KEY" in certificate else "",
             self.marketo_client_secret,
+            self.alert_webhook_url,
             self.storage_connection,
             *_KEYS.findall(self.storage_connection),
             self.applicationinsights_connection_string,
@@ -142,7 +146,8 @@ _STAND_INS: Mapping[str, str | int] = {
     **dict.fromkeys(("marketo_client_id", "marketo_client_secret"), "missing"),
 }
 _WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri", "storage_blob_uri"}
-_URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH
+_WITH_QUERY = {"alert_webhook_url"}  # in which Teams puts a signature
+_URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH | _WITH_QUERY
 _MOST = {"marketo_calls_per_20s": 100, "marketo_concurrency": 10}
 _ENVIRONMENT = {
     "storage_connection": STORAGE,
@@ -164,6 +169,27 @@ def _number(name: str, text: str, problems: list[Problem]) -> int:
     return int(text)
 
 
+def _date(name: str, text: str, problems: list[Problem]) -> datetime | str:
+    """A day counts from its beginning, so that nobody is told too late."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        problems.append(Problem(_environment(name), f"{_environment(name)} must be a date such as 2027-01-31"))
+        return text
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _text(name: str, text: str, problems: list[Problem]) -> str:
+    return text
+
+
+_READERS: Mapping[str, Callable[[str, str, list[Problem]], str | int | datetime]] = {
+    "int": _number,
+    "datetime | None": _date,
+}
+"""How a setting is read, by its field's type."""
+
+
 def _bad_connection(setting: str, text: str) -> str:
     """What is wrong with a connection string: plain HTTP to another machine shows its signatures to everybody."""
     hosts = {urlsplit(url).hostname for url in re.findall(r"Endpoint=(http://[^;]*)", text, re.IGNORECASE)}
@@ -182,10 +208,10 @@ def _bad_url(name: str, url: str) -> Problem:
         usable = _HOST.fullmatch(parts.hostname or "") and parts.port != 0
     except ValueError:
         return Problem(setting, f"{setting} must look like https://host")
-    if not usable or "@" in parts.netloc or parts.query or parts.fragment:
+    if not usable or "@" in parts.netloc or (parts.query and name not in _WITH_QUERY) or parts.fragment:
         return Problem(setting, f"{setting} must look like https://host")
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         return Problem(setting, f"{setting} must start with https://")
-    if parts.path.strip("/") and name not in _WITH_PATH:
+    if parts.path.strip("/") and name not in _WITH_PATH | _WITH_QUERY:
         return Problem(setting, f"{setting} must be the bare address, without a path behind the host")
     return Problem(setting)

@@ -13,10 +13,11 @@ from typing import TypeVar
 
 from sync_core import telemetry
 from sync_core.adapters.clock import SystemClock
-from sync_core.adapters.dataverse import DataverseClient
+from sync_core.adapters.dataverse import DataverseClient, credentials_expire
 from sync_core.adapters.limiter import SharedLimiter
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
+from sync_core.adapters.webhook import WebhookClient
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError
 from sync_core.flows.validate import Setup
@@ -32,13 +33,10 @@ R = TypeVar("R")
 
 
 @cache
-def engine(*, hosted: bool = False) -> Engine:
-    """The process's engine, built on first use; *hosted*: in a Functions worker, which may export telemetry itself.
-
-    Raises ConfigurationError naming everything that is wrong.
-    """
+def engine() -> Engine:
+    """The process's engine, built on first use. Raises ConfigurationError naming everything that is wrong."""
     settings = Settings.from_env(os.environ)
-    telemetry.start(settings, os.environ, hosted=hosted)
+    telemetry.start(settings, os.environ)
     return build(settings)
 
 
@@ -103,8 +101,11 @@ def _world(
         config=config,
         late_write=settings.marketo_late_write_s,
         subscription=settings.munchkin_id,
+        credentials_expire=credentials_expire(settings),
         fan_out=fan_out,
         fan_out_slow=threads(settings.marketo_concurrency),
+        schedule=settings.sync_schedule,
+        webhook=WebhookClient(settings.alert_webhook_url, clock) if settings.alert_webhook_url else None,
     )
     return world, storage.probes
 

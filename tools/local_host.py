@@ -1,10 +1,11 @@
 """Drive the functions of an app the way the Azure Functions host does, where Core Tools aren't installed.
 
-    python -m tools.local_host [--settings local.settings.json] [--timer-now]
+    python -m tools.local_host [--settings local.settings.json] [--timer-now] [--http-port 7071]
 
 Mirrors what the host promises about timers and Storage queues (azure.md §2 and §3): leases and their renewal,
-visibility after a failure, dequeue counts, poison queues, one holder of each timer. Left out: `functionTimeout`
-(a slow function is not killed), HTTP, output bindings, async functions, scaling out.
+visibility after a failure, dequeue counts, poison queues, one holder of each timer; and about HTTP, as
+`tools.http_triggers` says. Left out: `functionTimeout` (a slow function is not killed), output bindings, async
+functions, scaling out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,6 +42,8 @@ from azure.functions.timer import TimerRequestConverter
 from azure.identity import DefaultAzureCredential
 from azure.storage.queue import ExponentialRetry, QueueClient, QueueMessage, QueueServiceClient
 from croniter import croniter
+
+from tools.http_triggers import DEFAULT_PREFIX, HttpApp, HttpFunction, RouteError, serving
 
 LEASE_S = 600  # how long a received message stays invisible (azure.md §3)
 TIMER_LOCK_S = 60.0  # how long a host that died keeps its timers (azure.md §2)
@@ -70,8 +74,7 @@ class QueueOptions:
     @classmethod
     def from_host_json(cls, path: Path) -> QueueOptions:
         """Read them; a missing file or section means the defaults."""
-        host = json.loads(path.read_text()) if path.exists() else {}
-        queues = host.get("extensions", {}).get("queues", {})
+        queues = _host_json(path).get("extensions", {}).get("queues", {})
         return cls(
             batch_size=queues.get("batchSize", cls.batch_size),
             new_batch_threshold=queues.get("newBatchThreshold"),
@@ -86,6 +89,11 @@ class QueueOptions:
         """Messages one function works on at once."""
         threshold = self.new_batch_threshold
         return self.batch_size + (threshold if threshold is not None else self.batch_size // 2 * (os.cpu_count() or 1))
+
+
+def _host_json(path: Path) -> dict[str, Any]:
+    """Its content; a missing file is an empty one."""
+    return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
 def seconds(span: str) -> float:
@@ -137,15 +145,20 @@ class Function:
 
     def call(self, argument: object) -> bool:
         """Run it and write its line; False when it raised."""
+        succeeded, _ = self.answer(argument)
+        return succeeded
+
+    def answer(self, argument: object) -> tuple[bool, object]:
+        """The same, with what it returned."""
         started = time.monotonic()
         try:
-            self.code(**{self.trigger["name"]: argument})
+            returned = self.code(**{self.trigger["name"]: argument})
         except Exception as error:
             logger.exception("%s failed", self.name)
             self.log(f"{self.name} failed {time.monotonic() - started:.2f} s: {type(error).__name__}: {error}")
-            return False
+            return False, None
         self.log(f"{self.name} ok {time.monotonic() - started:.2f} s")
-        return True
+        return True, returned
 
 
 class MessageLease:
@@ -452,7 +465,9 @@ class LocalHost:
 
     *settings* become environment variables until the block ends, as the host does with app settings.
     *lease* (seconds, whole) and *timer_lock* (seconds) are the host's by default; *poll* (seconds) replaces
-    maxPollingInterval. *log* gets one line for each invocation. Raises HostError for an app it can't drive.
+    maxPollingInterval. HTTP functions are served at `url` from the block's beginning to its end, on *http_port* (0: a
+    free one; None: not at all); *function_key* and *easy_auth* as in `tools.http_triggers.HttpApp`. *log* gets one line
+    for each invocation. Raises HostError for an app it can't drive.
     """
 
     def __init__(
@@ -463,10 +478,13 @@ class LocalHost:
         lease: int = LEASE_S,
         timer_lock: float = TIMER_LOCK_S,
         poll: float | None = None,
+        http_port: int | None = None,
+        function_key: str = "",
+        easy_auth: str = "",
         log: Log = print,
     ) -> None:
         self.app_dir = app_dir.resolve()
-        self.settings = settings
+        self.settings = {**settings, **({"WEBSITE_AUTH_ENABLED": "True"} if easy_auth else {})}
         self.lease = lease
         self.timer_lock = timer_lock
         self.log = log
@@ -474,6 +492,10 @@ class LocalHost:
         self.options = options if poll is None else replace(options, max_polling_interval=poll)
         self.timers: dict[str, TimerListener] = {}
         self.queues: dict[str, QueueListener] = {}
+        self.http: dict[str, HttpFunction] = {}
+        self.url = ""
+        self._http_port = http_port
+        self._http_app = partial(HttpApp, key=function_key, signed_in=easy_auth)
         self._stack = ExitStack()
 
     def __enter__(self) -> LocalHost:
@@ -482,6 +504,8 @@ class LocalHost:
             self._stack.enter_context(_importable(self.app_dir))
             for function in self._functions():
                 self._listen(function)
+            if self.http and self._http_port is not None:
+                self.url = self._stack.enter_context(self._serving(self._http_port))
             self._stack = self._stack.pop_all()
         return self
 
@@ -558,8 +582,27 @@ class LocalHost:
             storage = Storage(self.settings, function.trigger["connection"])
             service = self._stack.enter_context(storage.queues())
             self.queues[function.name] = QueueListener(function, service, self.options, self.lease)
+        elif kind == "httpTrigger":
+            try:
+                self.http[function.name] = HttpFunction.of(
+                    function.name, function.trigger, self._prefix(), function.answer
+                )
+            except RouteError as error:
+                raise HostError(f"{function.name}: {error}") from error
         else:
             raise HostError(f"{function.name}: this host can't drive a {kind}")
+
+    def _prefix(self) -> str:
+        http = _host_json(self.app_dir / "host.json").get("extensions", {}).get("http", {})
+        return str(http.get("routePrefix", DEFAULT_PREFIX)).strip("/")
+
+    @contextmanager
+    def _serving(self, port: int) -> Iterator[str]:
+        try:
+            with serving(self._http_app(tuple(self.http.values())), port) as url:
+                yield url
+        except OSError as error:
+            raise HostError(f"HTTP port {port}: {error}") from error
 
     def _timer_lock_of(self, function: Function) -> TimerLock:
         tables = self._stack.enter_context(Storage(self.settings).tables())
@@ -620,6 +663,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--timer-lock", type=float, default=TIMER_LOCK_S, help="seconds a dead host keeps its timers")
     parser.add_argument("--poll", type=float, help="longest pause between polls, in seconds")
     parser.add_argument("--timer-now", action="store_true", help="call each timer function once at the start")
+    parser.add_argument(
+        "--http-port", type=int, default=0, metavar="PORT", help="of HTTP functions (default: a free one)"
+    )
+    parser.add_argument(
+        "--function-key", default="", metavar="KEY", help="ask for it (default: for none, as func start)"
+    )
+    parser.add_argument("--easy-auth", default="", metavar="NAME", help="every HTTP request comes from NAME, signed in")
     return parser.parse_args()
 
 
@@ -636,10 +686,14 @@ def main() -> int:
     os.chdir(app_dir)  # as the worker does
     host = LocalHost(
         app_dir, settings, lease=given.lease, timer_lock=given.timer_lock, poll=given.poll,
+        http_port=given.http_port, function_key=given.function_key, easy_auth=given.easy_auth,
         log=lambda line: print(line, flush=True),
     )  # fmt: skip
     try:
         with host:
+            for function in host.http.values():
+                methods = ",".join(sorted(function.methods)) or "all"
+                print(f"{function.name}: [{methods}] {host.url}/{function.route.template}", flush=True)
             for name in host.timers if given.timer_now else ():
                 host.run_timer(name)
             host.run_forever(stop)

@@ -17,11 +17,20 @@ import msal
 import requests
 from azure.core.exceptions import AzureError, ClientAuthenticationError
 from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
+from cryptography.x509 import load_pem_x509_certificate
 from urllib3.util import parse_url
 
 from sync_core import telemetry
 from sync_core.adapters.transport import Again, Anonymous, Bearer, Memo, Reply, Transport
-from sync_core.errors import ColumnsChanged, ConfigurationError, DeltaLinkExpired, NotTracked, SyncError, Unavailable
+from sync_core.errors import (
+    ColumnsChanged,
+    ConfigurationError,
+    CredentialsRefused,
+    DeltaLinkExpired,
+    NotTracked,
+    SyncError,
+    Unavailable,
+)
 from sync_core.model import ChangePage, Connection, ConnectionRole, DataverseColumn, Rate, Row
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import Settings
@@ -137,7 +146,7 @@ class AppRegistration:
         except requests.RequestException as error:
             raise Again(Unavailable(f"Entra ID does not answer ({type(error).__name__})")) from None
         except ValueError as error:
-            raise ConfigurationError(sign_in_remedy(str(error))) from None
+            raise CredentialsRefused(sign_in_remedy(str(error))) from None
         except OSError as error:
             raise ConfigurationError(f"REQUESTS_CA_BUNDLE can't be used: {error}") from None
         if "access_token" in result:
@@ -145,7 +154,7 @@ class AppRegistration:
         text = f"{result.get('error', '')} {result.get('error_description', '')}"
         if "AADSTS" not in text and result.get("error") in {None, "temporarily_unavailable", "server_error"}:
             raise Again(Unavailable("Entra ID cannot sign in anybody now"))
-        raise ConfigurationError(sign_in_remedy(text))
+        raise CredentialsRefused(sign_in_remedy(text))
 
     def _acquire(self, *, new: bool) -> Mapping[str, Any]:
         if self._app is None:
@@ -195,7 +204,7 @@ class ManagedIdentity:
         try:
             return str(self._credential.get_token(self._scope).token)
         except (CredentialUnavailableError, ClientAuthenticationError):
-            raise ConfigurationError(
+            raise CredentialsRefused(
                 "no managed identity answers: switch it on for the function app (and set DATAVERSE_CLIENT_ID for a "
                 "user-assigned one), or set DATAVERSE_CLIENT_SECRET or DATAVERSE_CLIENT_CERTIFICATE"
             ) from None
@@ -220,6 +229,17 @@ def certificate_credential(setting: str) -> dict[str, str]:
     return {"private_key": key[0], "public_certificate": "\n".join(public)}
 
 
+def credentials_expire(settings: Settings) -> datetime | None:
+    """When what signs us in expires; None: never, or nobody tells. Of a secret Entra ID tells no application."""
+    if not settings.dataverse_client_certificate:
+        return settings.dataverse_client_secret_expires if settings.dataverse_client_secret else None
+    try:
+        found = certificate_credential(settings.dataverse_client_certificate)["public_certificate"]
+        return load_pem_x509_certificate(found.encode()).not_valid_after_utc  # the first, as msal takes it
+    except (ConfigurationError, ValueError):
+        return None  # signing in says what is wrong with it
+
+
 def _file(name: str) -> str:
     try:
         return Path(name).read_text(encoding="ascii")
@@ -235,7 +255,8 @@ SIGN_IN_REMEDIES: Mapping[str, str] = {
     "AADSTS700016": "the tenant does not know this application: check DATAVERSE_CLIENT_ID and DATAVERSE_TENANT_ID",
     "AADSTS90002": "there is no such tenant: check DATAVERSE_TENANT_ID and DATAVERSE_AUTHORITY_HOST",
     "AADSTS900023": "this is no tenant: check DATAVERSE_TENANT_ID",
-    "AADSTS700027": "the certificate does not belong to the application: upload it there, or change "
+    "AADSTS700024": "what the certificate signed is out of its time: check this machine's clock",
+    "AADSTS700027": "the certificate has expired or does not belong to the application: upload it there, or change "
     "DATAVERSE_CLIENT_CERTIFICATE",
     "AADSTS500011": "Entra ID does not know DATAVERSE_URL as a resource of this tenant: check both",
 }
@@ -609,7 +630,7 @@ class DataverseClient:
         if reply.status == 403:
             return ConfigurationError(_forbidden(code, message))
         if reply.status == 401:
-            return ConfigurationError(
+            return CredentialsRefused(
                 "Dataverse refuses our token: check that DATAVERSE_URL is the environment's own address and that "
                 "the application belongs to its tenant"
             )

@@ -22,6 +22,7 @@ from sync_core.adapters.limiter import next_reset
 from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport, retry_after, status_error
 from sync_core.errors import (
     ConfigurationError,
+    CredentialsRefused,
     OutOfTime,
     RetryLater,
     SplitBatch,
@@ -141,7 +142,7 @@ class MarketoTokens:
         reply = self._transport.ask("POST", url, read_timeout=30.0, headers=_FORM, data=urlencode(form).encode())
         body = reply.json()
         if reply.status == 401 or (isinstance(body, dict) and "error" in body and reply.status < 500):
-            raise ConfigurationError(
+            raise CredentialsRefused(
                 "Marketo does not accept MARKETO_CLIENT_ID and MARKETO_CLIENT_SECRET; copy both again "
                 "from Admin > LaunchPoint > View Details of the custom service"
             )

@@ -35,7 +35,7 @@ from sync_core.adapters.tables import (
 )
 from sync_core.adapters.transport import Anonymous
 from sync_core.adapters.work_queue import StorageQueue
-from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import STORAGE, Settings
 
@@ -123,7 +123,7 @@ def probe_blobs(settings: Settings, queues: QueueServiceClient, clock: Clock) ->
             raise Unavailable(f"the blobs of {STORAGE} give no answer ({type(error).__name__})") from None
         code = answer.headers.get("x-ms-error-code", "")
         if answer.status_code in (401, 403):
-            raise ConfigurationError(
+            raise CredentialsRefused(
                 f"Storage refuses us ({answer.status_code} {code}): check {STORAGE} and that the identity of the app "
                 f"has the role {BLOB_ROLE!r} on that storage account."
             )

@@ -41,7 +41,7 @@ from azure.core.exceptions import (
 )
 from azure.data.tables import TableClient, UpdateMode
 
-from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
 from sync_core.model import LEFT_OUT, SCHEMA, Document, LedgerRow, Pointer, Role, State, Tally
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import STORAGE
@@ -83,7 +83,7 @@ def _translated(error: Exception, role: str) -> Exception:
     """Ours where we know what happens next; everything else stays what it is. Never quotes an answer's body."""
     status, code = getattr(error, "status_code", None), error_code(error)
     if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
-        return ConfigurationError(
+        return CredentialsRefused(
             f"Storage refuses us ({status or 'no token'} {code}): check {STORAGE} and that the identity of the app "
             f"has the role {role!r} on that storage account."
         )
@@ -613,8 +613,14 @@ class TableMap:
         return {entity["RowKey"]: _content(entity) for entity in self._table.read(pairs, self._fan_out)}
 
     def write(self, values: Mapping[str, Mapping[str, Any]]) -> None:
-        entities = (_entity(_bucket(id), _name(id), dict(value)) for id, value in values.items())
+        entities = (
+            _entity(_bucket(id), _name(id), dict(value)) | ({"missing": True} if value.get("missing") else {})
+            for id, value in values.items()
+        )
         self._submit("upsert", entities, {"mode": UpdateMode.REPLACE})
+
+    def missing(self) -> int:
+        return sum(map(len, self._table.pages("missing eq true", "RowKey")))
 
     def delete(self, ids: Collection[str]) -> None:
         """A transaction fails if one of its entities is missing: only those that are there go into one."""

@@ -9,7 +9,6 @@ from datetime import timedelta
 from itertools import chain, islice
 from typing import Any
 
-from sync_core.flows.guard import known_records
 from sync_core.flows.observe import PER_CALL
 from sync_core.flows.world import World
 from sync_core.mapping import Source, SyncConfig
@@ -143,16 +142,19 @@ def holding(world: World, fields: Collection[str]) -> Counter[str]:
     return found
 
 
-def in_words(world: World, *, idle: bool) -> dict[str, Any]:
-    """For `status`: the mapping, what is new, what a re-read will cost at most, what is left alone."""
-    document = world.documents.read(*MAPPING)
-    left = world.documents.read(*LEFT_ALONE)
-    found: dict[str, Any] = {"version": world.config.version}
-    if document:
-        value = document.value
+def in_words(
+    config: SyncConfig, stamps: Mapping[str, Mapping[str, Any]], known: Mapping[str, int], *, idle: bool
+) -> dict[str, Any]:
+    """For `status`: the mapping, what is new, what a re-read will cost at most, what is left alone.
+
+    *stamps* are the documents of that kind by name; *known*: how many opportunities, companies and roles there are.
+    """
+    value, left = stamps.get(MAPPING[1]), stamps.get(LEFT_ALONE[1])
+    found: dict[str, Any] = {"version": config.version}
+    if value:
         found = {"number": value["number"], "version": value["version"], "new fields": value.get("new", [])}
         if (value.get("applying") and not idle) or value.get("waits"):
-            records, companies, roles = (known_records(world, each) for each in ("opportunities", "companies", "roles"))
+            records, companies, roles = (known[each] for each in ("opportunities", "companies", "roles"))
             # Roles may have to be looked up, added and removed.
             calls = sum(-(-number // PER_CALL) for number in (records, companies, roles, roles, roles))
             minutes = -(-calls // int(CALLS_PER_SECOND * 60))
@@ -162,6 +164,6 @@ def in_words(world: World, *, idle: bool) -> dict[str, Any]:
             found |= {"records to re-read": records, "Marketo calls at most": calls, "minutes at most": minutes}
         if value.get("waits"):
             found["waits for"] = "backfill"
-    if left and left.value["fields"]:
-        found["left alone"] = dict(left.value["fields"])
+    if left and left["fields"]:
+        found["left alone"] = dict(left["fields"])
     return found

@@ -56,7 +56,7 @@ class Feed:
 
     `since` is when the present full read began; `again` says that a link had been lost before it. Without change
     tracking (`tracked` false) the link is the time up to which `modifiedon` was followed. `partway`: it leads to the
-    next page, not yet to what changed after.
+    next page, not yet to what changed after. `taken` is when the last delta link was got.
     """
 
     table: str
@@ -68,13 +68,14 @@ class Feed:
     force: bool = False
     tracked: bool = True
     partway: bool = False
+    taken: str = ""
 
     @property
     def following(self) -> bool:
         return self.phase == "following"
 
     def value(self) -> dict[str, Any]:
-        names = ("phase", "link", "since", "again", "force", "tracked", "partway")
+        names = ("phase", "link", "since", "again", "force", "tracked", "partway", "taken")
         return {name: getattr(self, name) for name in names}
 
 
@@ -233,6 +234,7 @@ class _Detection:
             self._bury(self.doomed)
             self.doomed = []
             feed.link = page.delta_link
+            feed.taken = self.world.clock.now().isoformat(timespec="seconds")
             if full and everything is not None:
                 self._link_in_hand(feed, everything)
             elif full:

@@ -54,7 +54,7 @@ def _explain(world: World, key: str, matched: Sequence[Lead]) -> dict[str, Any]:
             "reported deleted": bool(world.tombstones.read([key])),
             "in Marketo": bool(present),
             "roles in Marketo": _roles_in_marketo(world, external),
-            "history": _history(world, key),
+            "history": history(world, key),
         }
     # Asked for whatever is remembered: only then it shows whether several people match.
     known = people(world, observation.contacts, seen.contacts, doubted=seen.contacts).known
@@ -83,7 +83,7 @@ def _explain(world: World, key: str, matched: Sequence[Lead]) -> dict[str, Any]:
         "in Marketo": any(field["in Marketo"] is not None for field in fields.values()),
         "differs in Marketo": [name for name, field in fields.items() if field["differs"]],
         "roles in Marketo": _roles_in_marketo(world, external),
-        "history": _history(world, key),
+        "history": history(world, key),
         "row": _as_read(world, seen.row),
     }
 
@@ -92,11 +92,18 @@ def _roles_in_marketo(world: World, external: str) -> list[list[Any]]:
     return sorted([role.lead, role.text] for role in world.target.roles([external]).get(external, ()))
 
 
-def _history(world: World, key: str) -> list[dict[str, Any]]:
-    """The last posts, the latest first: which fields changed, and to what."""
-    if world.history is None:
-        return []
-    return [{"at": at, "fields": dict(fields)} for at, fields in world.history.of(key)[:LAST_POSTS]]
+def history(world: World, key: str) -> list[dict[str, Any]]:
+    """The last posts, the latest first: `{"at": iso, "fields": {name: {"was", "now", "first"}}}`.
+
+    `was` is what the post before had; `first`: no earlier one of this field is kept (`[history]`, ninety days).
+    """
+    held: dict[str, Any] = {}
+    told: list[dict[str, Any]] = []
+    for at, fields in reversed(world.history.of(key) if world.history else ()):
+        each = {name: {"was": held.get(name), "now": now, "first": name not in held} for name, now in fields.items()}
+        told.insert(0, {"at": at, "fields": each})
+        held |= fields
+    return told[:LAST_POSTS]
 
 
 def reason_in_words(reason: str) -> str:

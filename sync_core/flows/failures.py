@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which failures: of these kinds (keys of `KINDS`) and states, for just this reason, with this text in it or the id."""
+    """Of these kinds (keys of `KINDS`) and states, for just this *reason*, with this *text* in the reason or the id."""
 
     kinds: Collection[str] = tuple(KINDS)
     states: Collection[State] = FAILURES

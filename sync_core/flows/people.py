@@ -172,6 +172,7 @@ def remember(
     world.people.write(
         {
             contact: {"lead": lead, "key": _fingerprint(world, contacts, contact, missing=not lead), "at": at}
+            | ({} if lead else {"missing": True})
             | ({"tied": tied[contact]} if tied and contact in tied else {})
             for contact, each in found.items()
             if isinstance(lead := 0 if each is Exclusion.UNKNOWN_PERSON else each, int)

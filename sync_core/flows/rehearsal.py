@@ -185,6 +185,9 @@ class LookupOver:
     def delete(self, ids: Collection[str]) -> None:
         self._kept.write(self._place, dict.fromkeys(ids, ""))
 
+    def missing(self) -> int:
+        return self._base.missing()
+
 
 class ConnectionsOver:
     """Port `ConnectionMap` over the real one, which a write does not read; an empty text: deleted."""

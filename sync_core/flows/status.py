@@ -2,73 +2,189 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
+from heapq import nlargest
 from itertools import chain, islice
 from typing import Any
 
+from sync_core.errors import NotOurs
 from sync_core.flows.applied import in_words
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
-from sync_core.flows.guard import PAIR, PAUSE, pair_of
+from sync_core.flows.failures import KINDS, by_reason
+from sync_core.flows.guard import PAIR, PAUSE, REMOVALS, pair_of
 from sync_core.flows.observe import chunks
+from sync_core.flows.reconcile import PEOPLE_MISSING
 from sync_core.flows.world import World
-from sync_core.messages import FULL, split
-from sync_core.model import LEFT_OUT, Lane, State, Work
-from sync_core.ports import Ledger
-from sync_core.rules.pace import forecast
+from sync_core.messages import FULL, decode, split
+from sync_core.model import LEFT_OUT, Lane, State, Tally, Work
+from sync_core.rules.alerts import alerts, verdict
+from sync_core.rules.pace import RUNS, forecast
 
 SHOWN = 1000
+ACTIONS_SHOWN = 20
+DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
+WATCH = "watch"
+ACTION = "action"
+_MISSING = re.compile(rf"{re.escape(PEOPLE_MISSING)} (\d+) ")
+
+Values = Mapping[str, Mapping[str, Any]]
+"""The documents of one kind, by name."""
 
 
 def status(world: World) -> dict[str, Any]:
-    """At most 50 storage operations at any size: counters and single rows, never a scan (design.md §2.9)."""
-    documents = world.documents
-    removals = documents.read("counter", "removals")
-    stamp = documents.read(*PAIR)
-    pause = documents.read(*PAUSE)
+    """Where everything stands, as plain values: at most 50 storage operations at any size (design.md §2.9).
+
+    Counters and single rows, never a scan, and no call to a service. Times are ISO in UTC, ages in seconds.
+    """
+    now = world.clock.now()
+    stamps, runs, watched = (dict(world.documents.list(kind)) for kind in ("stamp", "run", WATCH))
+    kinds = [kind for kind in KINDS if kind != "users" or world.config.owner.salesperson]
+    tallies = {kind: world.ledgers[kind].tally() for kind in kinds}
     queues = dict(world.queue.lengths())
-    feeds = {table: _phase(value) for table, value in documents.list("feed")}
-    runs = dict(documents.list("run"))
-    return {
-        **({"paused": dict(pause.value)} if pause else {}),
-        "opportunities": _states(world.opportunities),
-        "companies": _states(world.companies),
-        **({"sales persons": _states(world.sales_persons)} if world.config.owner.salesperson else {}),
+    feeds = _feeds(world, now, watched)
+    idle = feeds[OPPORTUNITY]["mode"].startswith("following") and not queues[Lane.SLOW]
+    pause, pair = stamps.get(PAUSE[1]), stamps.get(PAIR[1])
+    removals, tick = world.documents.read(*REMOVALS), runs.get("detect", {})
+    found: dict[str, Any] = {
+        "at": now.isoformat(timespec="seconds"),
+        "oldest change not in Marketo": _aged(_oldest(world, runs, now), now),
+        "last tick": {**_aged(tick.get("at"), now), "read": tick.get("read")},
+        **({"paused": dict(pause)} if pause else {}),
+        "opportunities": _states(tallies["opportunities"]),
+        "companies": _states(tallies["accounts"]),
+        **({"sales persons": _states(tallies["users"])} if "users" in tallies else {}),
+        "not in step": [
+            {"kind": kind, "state": state, "reason": reason, "count": number}
+            for (kind, state, reason), number in by_reason(tallies).items()
+        ],
+        "people missing": _people_missing(tallies["opportunities"], watched),
         "queues (about)": queues,
-        "lanes (about)": _lanes(world, queues, runs),
-        "feeds": {table: feeds.get(table, "not started") for table in (*side_tables(world.config), OPPORTUNITY)},
-        "last runs": {name: {k: v for k, v in run.items() if k != "recent"} for name, run in runs.items()},
-        "Marketo calls today": world.limiter.used_today(),
+        "lanes (about)": _lanes(queues, runs, now),
+        "backlog": watched.get("backlog", {}).get("samples", []),
+        "feeds": feeds,
+        "last runs": {name: {k: v for k, v in run.items() if k not in _KEPT} for name, run in runs.items()},
+        "runs": _runs(runs),
+        "Marketo calls": _calls(world, watched),
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
-        "pair": {name: stamp.value[name] for name in ("organization", "munchkin", "schema")} if stamp else {},
-        "mapping": in_words(world, idle=feeds.get(OPPORTUNITY, "").startswith("following") and not queues[Lane.SLOW]),
+        "pair": {name: pair[name] for name in ("organization", "munchkin", "schema")} if pair else {},
+        "mapping": in_words(world.config, stamps, _known(tallies), idle=idle),
+        "warnings": dict(watched.get("validate", {})),
+        "actions": [dict(value) for _, value in world.documents.list(ACTION, limit=ACTIONS_SHOWN)],
+        "webhook": "none" if world.webhook is None else watched.get("alerts", {}).get("webhook") or "well",
+    }
+    since = watched.get("alerts", {}).get("on", {})
+    told = alerts(found, schedule=world.schedule, expires=world.credentials_expire)
+    found["alerts"] = [
+        {"name": name, "since": since.get(name, {}).get("since", found["at"]), "text": text}
+        for name, text in told.items()
+    ]
+    return {"verdict": verdict(found), **found, "needs you": problems(found)}
+
+
+_KEPT = ("runs", "hidden")
+
+
+def lanes(world: World) -> dict[str, dict[str, int | None]]:
+    """What waits in each lane, and how long it will take (`rules.pace:forecast`)."""
+    return _lanes(world.queue.lengths(), dict(world.documents.list("run")), world.clock.now())
+
+
+def _lanes(queues: Mapping[str, int], runs: Values, now: datetime) -> dict[str, dict[str, int | None]]:
+    return {str(lane): forecast(queues[lane], runs.get(lane, {}).get("runs", ()), now) for lane in Lane}
+
+
+def _states(tally: Tally) -> dict[str, int]:
+    """How many rows stand where; what a filter leaves out apart from what is in step."""
+    return {**tally.counts, State.IN_STEP: tally.counts[State.IN_STEP] - tally.counts[LEFT_OUT]}
+
+
+def _known(tallies: Mapping[str, Tally]) -> dict[str, int]:
+    """How many opportunities and companies (not gone), and roles, the ledgers know."""
+    alive = {kind: sum(t.counts[each] for each in State if each is not State.GONE) for kind, t in tallies.items()}
+    roles = tallies["opportunities"].counts["roles"]
+    return {"opportunities": alive["opportunities"], "companies": alive["accounts"], "roles": roles}
+
+
+def _aged(at: str | None, now: datetime) -> dict[str, Any]:
+    seconds = max(0, round((now - datetime.fromisoformat(at)).total_seconds())) if at else None
+    return {"at": at, "seconds": seconds}
+
+
+def _oldest(world: World, runs: Values, now: datetime) -> str | None:
+    """Since when the oldest fresh change waits: on the queue, put back out of sight, or in Dynamics where none is read.
+
+    A message in a worker's hands is seen by nobody, for as long as its lease at most. The slow lane is another matter:
+    a first load is behind by intention, and what changes meanwhile is fresh.
+    """
+    tick = runs.get("detect", {})
+    unread = tick.get("read") if tick.get("trouble") or tick.get("paused") else None
+    seen = [since for until, since in runs.get(Lane.FRESH, {}).get("hidden", ()) if until > now.isoformat()]
+    for letter in world.queue.peek(Lane.FRESH):
+        try:
+            seen.append(decode(letter.body).seen)
+        except NotOurs:
+            continue
+    return min((each for each in (*seen, unread) if each), key=datetime.fromisoformat, default=None)
+
+
+def _people_missing(tally: Tally, watched: Values) -> dict[str, Any]:
+    """Roles that wait by the reasons of their opportunities; the people are counted now and then."""
+    waiting = [(reason, n) for (state, reason), n in tally.reasons.items() if reason.startswith(PEOPLE_MISSING)]
+    roles = sum(n * (int(found[1]) if (found := _MISSING.match(reason)) else 1) for reason, n in waiting)
+    known = watched.get("people", {})
+    return {
+        "people": known.get("people"),
+        "roles": roles,
+        "opportunities": sum(n for _, n in waiting),
+        "counted": known.get("counted"),
     }
 
 
-def lanes(world: World) -> dict[Lane, dict[str, int | None]]:
-    """What waits in each lane, and how long it will take (`rules.pace:forecast`)."""
-    return _lanes(world, world.queue.lengths(), dict(world.documents.list("run")))
+def _feeds(world: World, now: datetime, watched: Values) -> dict[str, dict[str, Any]]:
+    """How each table is followed, and how old its delta link is against the days that one is good for."""
+    stored = dict(world.documents.list("feed"))
+    days = watched.get("retention", {}).get("days")
+    found = {}
+    for table in (*side_tables(world.config), OPPORTUNITY):
+        feed = stored.get(table, {})
+        tracked = feed.get("tracked", True)
+        link = _aged(feed.get("taken") or None, now)
+        found[table] = {
+            "mode": _mode(feed),
+            "link taken": link["at"],
+            "seconds": link["seconds"],
+            "retention days": days if tracked else None,
+        }
+    return found
 
 
-def _lanes(
-    world: World, queues: Mapping[str, int], runs: Mapping[str, Mapping[str, Any]]
-) -> dict[Lane, dict[str, int | None]]:
-    now = world.clock.now()
-    return {lane: forecast(queues[lane], runs.get(lane, {}).get("recent", ()), now) for lane in Lane}
-
-
-def _states(ledger: Ledger) -> dict[str, int]:
-    """How many rows stand where; what a filter leaves out apart from what is in step."""
-    counts = dict(ledger.counts())
-    return {**counts, State.IN_STEP: counts[State.IN_STEP] - counts[LEFT_OUT]}
-
-
-def _phase(feed: Mapping[str, Any]) -> str:
+def _mode(feed: Mapping[str, Any]) -> str:
+    if not feed:
+        return "not started"
     by = "" if feed.get("tracked", True) else ", by modifiedon and a full read a day: change tracking is off"
     return f"{feed['phase']}{by}"
 
 
-def problems(found: dict[str, Any]) -> list[str]:
+def _runs(runs: Values) -> list[dict[str, Any]]:
+    every = ({"what": name, **each} for name, run in runs.items() for each in run.get("runs", ()))
+    return nlargest(RUNS, every, key=lambda each: str(each["at"]))
+
+
+def _calls(world: World, watched: Values) -> dict[str, Any]:
+    usage = watched.get("usage", {})
+    return {
+        "used today": world.limiter.used_today(),
+        "our share": world.limiter.shares[1],
+        "subscription today": usage.get("total"),
+        "subscription's quota": DAILY_QUOTA,
+        "counted": usage.get("counted"),
+    }
+
+
+def problems(found: Mapping[str, Any]) -> list[str]:
     """What of a status needs a person: the exit code follows from it."""
     states, queues = found["opportunities"], found["queues (about)"]
     others = [*found["companies"].items(), *found.get("sales persons", {}).items()]
@@ -82,10 +198,16 @@ def problems(found: dict[str, Any]) -> list[str]:
         (queues.get("unreadable", 0), "queue messages were not ours: see the queue opportunity-sync-unreadable"),
     )
     left = found["mapping"].get("left alone", {})
-    paused = [f"{name} is left alone: {why}" for name, why in left.items()]
-    paused += [f"paused since {found['paused']['since']}: `resume` goes on"] if "paused" in found else []
-    stopped = [f"stopped, {run['trouble']}" for run in found["last runs"].values() if run.get("stopped")]
-    return [f"{number} {text}" for number, text in checks if number] + paused + stopped
+    told = [f"{name} is left alone: {why}" for name, why in left.items()]
+    told += [f"paused since {found['paused']['since']}: `resume` goes on"] if "paused" in found else []
+    told += [f"stopped, {run['trouble']}" for run in found["last runs"].values() if run.get("stopped")]
+    others_on = [each for each in found["alerts"] if each["name"] not in TOLD_OTHERWISE]
+    told += [f"{each['name']}: {each['text']} (docs/operations.md)" for each in others_on]
+    told += [] if found["webhook"] in ("none", "well") else [f"nobody is told of alerts: {found['webhook']}"]
+    return [f"{number} {text}" for number, text in checks if number] + told
+
+
+TOLD_OTHERWISE = {"wrong-pair", "credentials-refused", "stopped", "removals-held", "field-suspended"}
 
 
 def held(world: World) -> dict[str, str]:
@@ -94,10 +216,12 @@ def held(world: World) -> dict[str, str]:
     return {key: row.reason for key, row in world.opportunities.rows(list(ids)).items()}
 
 
-def approve_removals(world: World) -> int:
-    """Let every removal held now pass; queued in full messages, and the fresh read decides then. Returns how many."""
+def approve_removals(world: World, only: Iterable[str] | None = None) -> int:
+    """Let every removal held now pass, or of them *only* some; queued in full messages, and the fresh read decides
+    then. Returns how many.
+    """
     approved = 0
-    for ids in chunks(chain.from_iterable(world.opportunities.in_state(State.HELD)), FULL):
+    for ids in chunks(chain.from_iterable(world.opportunities.in_state(State.HELD)) if only is None else only, FULL):
         rows = world.opportunities.rows(ids)
         still = [replace(row, approved=True) for row in rows.values() if row.state is State.HELD]
         lost = world.opportunities.write(still)

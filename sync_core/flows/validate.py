@@ -28,18 +28,20 @@ from sync_core.flows.observe import check_rules, match_columns, rule_columns
 from sync_core.flows.reading import Reading, check_rule, kind_of, tables_of
 from sync_core.flows.rehearsal import KEYS
 from sync_core.flows.roles import OPPORTUNITY_ID
+from sync_core.flows.status import DAILY_QUOTA
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Column, Place, Source, place_of
 from sync_core.model import Lane, MarketoField, MarketoObject
+from sync_core.rules.alerts import EXPIRES_SOON
 from sync_core.rules.fields import length
 from sync_core.rules.filters import FILTER, ONLY, sides
 from sync_core.rules.schedule import last_due
 from sync_core.rules.sources import LOOKUPS, Need, needs
 
 RETENTION_DAYS = 7  # what Dataverse keeps by default (dataverse.md §0)
-DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
 MORE_CALLS = "wait until 06:05 UTC, or raise MARKETO_DAILY_CALLS"
 NEARLY = 0.8  # of a share
+RENEW = "make another beside it and put that into the settings: docs/operations.md, “Another secret, without a stop”"
 SKEW_S, LARGE_SKEW_S = 60.0, 300.0  # Entra ID and Azure refuse clocks that differ by more than minutes
 LONGEST_TICK = timedelta(minutes=10)  # host.json's functionTimeout; a tick is noted at its end
 DENIED, LINKED = "603", "1018"
@@ -173,6 +175,7 @@ class _Checks:
             ("Settings", FILE, self._config, ()),
             *(("Storage", name, partial(self._probe, name), ("storage settings",)) for name in self.setup.probes),
             ("Dynamics", "sign-in to Dynamics", self._dynamics_sign_in, ("Dynamics settings",)),
+            ("Dynamics", "secret or certificate", self._expiry, ("Dynamics settings",)),
             ("Dynamics", "application user", self._application_user, ("sign-in to Dynamics",)),
             ("Dynamics", "read rights", self._read_rights, dynamics),
             ("Dynamics", "right pair", self._pair, ("tables", "read rights", "Marketo settings")),
@@ -229,6 +232,17 @@ class _Checks:
     def _dynamics_sign_in(self) -> Finding:
         self.world.source.sign_in()
         return Finding(Light.GREEN, "Entra ID gave a token")
+
+    def _expiry(self) -> Finding:
+        expires, now = self.world.credentials_expire, self.world.clock.now()
+        if expires is None:
+            return Finding(Light.GREEN, "when it expires is not known, see DATAVERSE_CLIENT_SECRET_EXPIRES")
+        day = expires.date().isoformat()
+        if expires <= now:
+            return Finding(Light.RED, f"expired on {day}", RENEW)
+        if expires - now < EXPIRES_SOON:
+            return Finding(Light.AMBER, f"expires on {day}", RENEW)
+        return Finding(Light.GREEN, f"expires on {day}")
 
     def _application_user(self) -> Finding:
         self.world.source.organization()

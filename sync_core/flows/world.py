@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sync_core.mapping import SyncConfig
+from sync_core.model import DEFAULT_SCHEDULE
 from sync_core.ports import (
     Clock,
     ConnectionMap,
@@ -19,6 +21,7 @@ from sync_core.ports import (
     Lookup,
     Marketo,
     Queue,
+    Webhook,
 )
 
 
@@ -28,7 +31,8 @@ class World:
 
     `subscription` is Marketo's munchkin id; it salts what is remembered of people, so that another subscription's
     lead ids are never believed. Without `history` nothing of it is kept, whatever sync.toml says. The slow lane's calls
-    may wait long: with `fan_out_slow` they take no thread from others.
+    may wait long: with `fan_out_slow` they take no thread from others. `schedule` is the timer's (NCRONTAB);
+    `credentials_expire`: when what signs in to Dynamics does, if that is known. Without `webhook` nobody is told.
     """
 
     source: Dataverse
@@ -46,7 +50,10 @@ class World:
     config: SyncConfig
     late_write: int
     subscription: str
+    credentials_expire: datetime | None = None
     history: History | None = None
+    schedule: str = DEFAULT_SCHEDULE
+    webhook: Webhook | None = None
     fan_out: FanOut = map
     fan_out_slow: FanOut = map
 

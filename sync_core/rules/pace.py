@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sync_core.rules.words import counted
 
-RECENT = 20  # deliveries that are remembered
+RUNS = 50  # ticks, and deliveries of each lane, that are remembered
 LATELY = timedelta(hours=1)
 
-Delivery = Sequence[Any]
-"""When it ended (ISO, UTC), how many seconds it took, how many ids it held and how many of them it finished."""
+Run = Mapping[str, Any]
+"""`at`: when it ended (ISO, UTC), `seconds` that it took; of a delivery the `size` in ids, and how many were `done`."""
 
 
-def with_one_more(recent: Sequence[Delivery], delivery: Delivery) -> list[Delivery]:
+def with_one_more(runs: Sequence[Run], run: Run) -> list[Run]:
     """The latest, the new one last."""
-    return [*recent, delivery][-RECENT:]
+    return [*runs, run][-RUNS:]
 
 
-def forecast(messages: int, recent: Sequence[Delivery], now: datetime) -> dict[str, int | None]:
+def forecast(messages: int, runs: Sequence[Run], now: datetime) -> dict[str, int | None]:
     """About: what *messages* hold, if they are like those of lately, and the minutes they take at the pace of lately.
 
     None is what nobody can tell: of messages when none was delivered within an hour, of minutes when none got on. The
     pace is that of the time in which somebody was at work: pauses don't count, and several at once count together.
     """
-    late = [each for each in recent if datetime.fromisoformat(each[0]) > now - LATELY]
-    ids, done = (sum(each[place] for each in late) for place in (2, 3))
-    busy = _busy([(datetime.fromisoformat(each[0]).timestamp(), each[1]) for each in late])
+    late = [run for run in runs if datetime.fromisoformat(run["at"]) > now - LATELY]
+    ids, done = (sum(run[name] for run in late) for name in ("size", "done"))
+    busy = _busy([(datetime.fromisoformat(run["at"]).timestamp(), run["seconds"]) for run in late])
     left = messages * ids / len(late) if late else None
     minutes = left * busy / done / 60 if left is not None and done else None
     return {

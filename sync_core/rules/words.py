@@ -42,6 +42,14 @@ LEAVING = {
 }
 
 
+def lasting(seconds: float) -> str:
+    """`40 seconds`, `3 minutes`, `5 hours`, `2 days`: the largest unit of which there are two, rounded down."""
+    for length, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= 2 * length or (seconds >= length and unit == "minute"):
+            return counted(int(seconds // length), unit)
+    return counted(int(seconds), "second")
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 message`, `1,000 messages`."""
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"

@@ -17,8 +17,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from werkzeug.wrappers import Request, Response
 
-from sync_core.adapters.dataverse import CHUNK, DataverseClient, fold, sign_in_remedy
-from sync_core.errors import ConfigurationError, DeltaLinkExpired, NotTracked, Throttled, Unavailable
+from sync_core.adapters.dataverse import CHUNK, DataverseClient, credentials_expire, fold, sign_in_remedy
+from sync_core.errors import (
+    ConfigurationError,
+    CredentialsRefused,
+    DeltaLinkExpired,
+    NotTracked,
+    Throttled,
+    Unavailable,
+)
 from sync_core.model import Connection, ConnectionRole
 from sync_core.settings import Settings
 from tests.fakes import FakeClock
@@ -148,7 +155,7 @@ def test_a_refused_token_is_replaced_once(client: DataverseClient, app: Datavers
 def test_a_token_that_is_refused_twice_is_a_setting(client: DataverseClient, app: DataverseApp) -> None:
     asked = instead(app, says(401), says(401))
 
-    with pytest.raises(ConfigurationError, match="DATAVERSE_URL"):
+    with pytest.raises(CredentialsRefused, match="DATAVERSE_URL"):
         client.organization()
     assert len(asked) == 2
 
@@ -162,7 +169,7 @@ def test_a_token_that_is_refused_twice_is_a_setting(client: DataverseClient, app
     ],
 )
 def test_entra_ids_refusals_come_with_code_and_remedy_but_no_secret(connect, changes, code, remedy) -> None:
-    with pytest.raises(ConfigurationError) as error:
+    with pytest.raises(CredentialsRefused) as error:
         connect(**changes).organization()
     assert code in str(error.value)
     assert remedy in str(error.value)
@@ -199,7 +206,8 @@ def certificate() -> tuple[str, str]:
 @pytest.mark.parametrize("form", ["text", "one line", "file"])
 def test_a_certificate_signs_in(connect, app, certificate, tmp_path, form) -> None:
     private, public = certificate
-    app.state.switches["client_certificate"] = public
+    app.state.credentials.certificates.append(public)
+    app.state.credentials.checks_certificates = True
     pem = private + public
     (tmp_path / "client.pem").write_text(pem)
     setting = {"text": pem, "one line": pem.replace("\n", "\\n"), "file": str(tmp_path / "client.pem")}[form]
@@ -207,6 +215,23 @@ def test_a_certificate_signs_in(connect, app, certificate, tmp_path, form) -> No
     client = connect(dataverse_client_secret="", dataverse_client_certificate=setting)
 
     assert client.organization() == app.state.organization_id
+
+
+def test_when_a_certificate_expires_is_read_from_it_and_of_a_secret_from_its_setting(certificate) -> None:
+    pem = "".join(certificate)
+    told = datetime(2027, 1, 31, tzinfo=UTC)
+    secret = {"dataverse_client_secret_expires": told}
+    tomorrow = x509.load_pem_x509_certificate(certificate[1].encode()).not_valid_after_utc
+
+    def expire(**changes: Any) -> datetime | None:
+        return credentials_expire(settings("https://org.invalid", **changes))
+
+    assert expire(dataverse_client_certificate=pem, **secret) == tomorrow
+    assert expire(**secret) == told
+    assert expire() is None
+    assert expire(dataverse_client_secret="", **secret) is None, "a managed identity expires never"
+    assert expire(dataverse_client_certificate="/no/such/file.pem", **secret) is None
+    assert expire(dataverse_client_certificate=pem.replace("MII", "MIX"), **secret) is None
 
 
 def test_a_certificate_without_its_key_is_a_setting(connect, certificate) -> None:
@@ -230,7 +255,7 @@ def test_a_managed_identity_that_is_refused_is_a_setting(service, connect, monke
     monkeypatch.setenv("IDENTITY_ENDPOINT", f"{service[1]}/msi/token")
     monkeypatch.setenv("IDENTITY_HEADER", "wrong")
 
-    with pytest.raises(ConfigurationError, match="managed identity"):
+    with pytest.raises(CredentialsRefused, match="managed identity"):
         connect(dataverse_client_secret="").organization()
 
 
@@ -688,7 +713,7 @@ def test_signing_in_asks_dataverse_nothing(client, app) -> None:
 
 
 def test_a_wrong_secret_is_found_by_signing_in(connect) -> None:
-    with pytest.raises(ConfigurationError, match="AADSTS7000215"):
+    with pytest.raises(CredentialsRefused, match="AADSTS7000215"):
         connect(dataverse_client_secret="wrong").sign_in()
 
 

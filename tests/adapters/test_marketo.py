@@ -15,6 +15,7 @@ from sync_core.adapters import marketo
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.errors import (
     ConfigurationError,
+    CredentialsRefused,
     OutOfTime,
     QuotaExhausted,
     SplitBatch,
@@ -288,7 +289,7 @@ def test_a_second_refusal_of_the_token_in_a_row_is_an_error(signed_in, front, li
 def test_a_wrong_secret_is_a_setting_and_shows_nothing_of_it(service, front, clock, limiter) -> None:
     wrong = MarketoClient(settings(service[1], marketo_client_secret="my secret"), clock, limiter)
 
-    with pytest.raises(ConfigurationError, match="MARKETO_CLIENT_SECRET") as error:
+    with pytest.raises(CredentialsRefused, match="MARKETO_CLIENT_SECRET") as error:
         wrong.roles(["id 1"])
     assert "my secret" not in str(error.value)
     assert "33333333" not in str(error.value)
@@ -643,7 +644,7 @@ def test_recorded_refusals_are_understood(signed_in, front, name, kind: type[Syn
 def test_recorded_identity_refusals_are_settings(client, front, name) -> None:
     front.instead = [observed(name)]
 
-    with pytest.raises(ConfigurationError, match="MARKETO_CLIENT_ID"):
+    with pytest.raises(CredentialsRefused, match="MARKETO_CLIENT_ID"):
         client.roles(["A"])
 
 

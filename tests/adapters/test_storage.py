@@ -15,7 +15,7 @@ from azure.data.tables import TableClient
 from sync_core.adapters import storage
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import Storage, open_storage
-from sync_core.errors import ConfigurationError
+from sync_core.errors import ConfigurationError, CredentialsRefused
 from sync_core.model import Lane, State
 from sync_core.settings import Settings
 from tools.azurite import ACCOUNT_KEY, Azurite
@@ -84,7 +84,7 @@ def test_a_wrong_key_is_refused_with_the_role_that_an_identity_would_need(azurit
     wrong = "A" * (len(ACCOUNT_KEY) - 2) + "=="
     _, found = probes(azurite.connection_string.replace(ACCOUNT_KEY, wrong))
 
-    with pytest.raises(ConfigurationError, match=r"Storage refuses us \(403") as refused:
+    with pytest.raises(CredentialsRefused, match=r"Storage refuses us \(403") as refused:
         found[name]()
     assert ROLES[name] in str(refused.value)
     assert wrong not in str(refused.value)

@@ -27,7 +27,7 @@ from sync_core.adapters import tables
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import Storage, open_storage
 from sync_core.adapters.tables import StorageError, TableDocuments, TableLedger, TableMap, storage_answers
-from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
 from sync_core.model import LedgerRow, State
 from sync_core.ports import FanOut
 from sync_core.settings import Settings
@@ -312,13 +312,13 @@ def test_no_connection_or_no_answer_of_storage_is_unavailable(error: Exception) 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refusal_names_the_setting_and_the_role(status: int) -> None:
-    with pytest.raises(ConfigurationError, match=r"AzureWebJobsStorage.*'Storage Table Data Contributor'"):  # noqa: SIM117
+    with pytest.raises(CredentialsRefused, match=r"AzureWebJobsStorage.*'Storage Table Data Contributor'"):  # noqa: SIM117
         with storage_answers("Storage Table Data Contributor"):
             raise answered(status)
 
 
 def test_an_identity_without_a_token_is_a_setting() -> None:
-    with pytest.raises(ConfigurationError, match="no token"), storage_answers("role"):
+    with pytest.raises(CredentialsRefused, match="no token"), storage_answers("role"):
         raise ClientAuthenticationError("no managed identity endpoint found")
 
 
@@ -343,9 +343,9 @@ def test_a_wrong_key_is_a_setting(azurite: Azurite) -> None:
     wrong = f"{head}AccountKey={'A' * 86}==;{tail.partition(';')[2]}"
     storage = open_storage(settings_of(wrong), SystemClock(), map)
 
-    with pytest.raises(ConfigurationError, match="Storage Table Data Contributor"):
+    with pytest.raises(CredentialsRefused, match="Storage Table Data Contributor"):
         storage.documents.read("feed", "contact")
-    with pytest.raises(ConfigurationError, match="Storage Queue Data Contributor"):
+    with pytest.raises(CredentialsRefused, match="Storage Queue Data Contributor"):
         storage.queue.lengths()
 
 

@@ -29,6 +29,16 @@ class LookupContract:
 
         assert lookup.read(["one", "two", "three", "four"]).keys() == {"two"}
 
+    def test_counts_what_is_missing(self, lookup: Lookup) -> None:
+        assert lookup.missing() == 0
+        lookup.write({an_id(n): {"lead": n % 2, "missing": True} if n % 2 else {"lead": n} for n in range(50)})
+        assert lookup.missing() == 25
+
+        lookup.write({an_id(1): {"lead": 7}})
+        lookup.delete([an_id(3)])
+
+        assert lookup.missing() == 23
+
     def test_hundreds_in_one_call(self, lookup: Lookup) -> None:
         values = {an_id(number): {"number": number} for number in range(400)}
         lookup.write(values)

@@ -189,9 +189,46 @@ def test_msal_signs_in_with_a_certificate_whose_signature_is_checked_when_it_is_
     private, public, thumbprint = certificate_of("ours")
     credential = {"private_key": private, "thumbprint": thumbprint, "public_certificate": public}
     assert "access_token" in org.sign_in(credential=credential)
-    org.admin.post("switches", {"client_certificate": public})
+    org.admin.post("credentials", {"add": {"certificate": public}})
     assert "access_token" in org.sign_in(credential=credential)
-    org.admin.post("switches", {"client_certificate": certificate_of("another's")[1]})
+    org.admin.post("credentials", {"add": {"certificate": certificate_of("another's")[1]}})
+    assert "access_token" in org.sign_in(credential=credential)
+    org.admin.post("credentials", {"revoke": {"certificate": public}})
+    assert "AADSTS700027" in org.sign_in(credential=credential)["error_description"]
+
+
+def test_several_secrets_are_good_at_once_until_each_is_revoked_or_expires(org: Org) -> None:
+    org.admin.post("credentials", {"add": {"secret": "second"}})
+    assert "access_token" in org.sign_in(credential=CLIENT_SECRET)
+    assert "access_token" in org.sign_in(credential="second")
+
+    org.admin.post("credentials", {"revoke": {"secret": CLIENT_SECRET}})
+    assert "AADSTS7000215" in org.sign_in(credential=CLIENT_SECRET)["error_description"]
+
+    org.admin.post("credentials", {"expire": {"secret": "second"}})
+    assert "AADSTS7000222" in org.sign_in(credential="second")["error_description"]
+
+
+@pytest.mark.parametrize(("switch", "status"), [("live_on", 200), ("die", 401)])
+def test_what_a_revoked_secret_was_given_lives_on_or_dies(org: Org, switch: str, status: int) -> None:
+    org.admin.post("switches", {"tokens_of_revoked_credentials": switch})
+    org.admin.post("credentials", {"add": {"secret": f"{switch} secret"}})
+    org.token = org.sign_in(credential=f"{switch} secret")["access_token"]
+    assert org.ask("WhoAmI").status_code == 200
+
+    org.admin.post("credentials", {"revoke": {"secret": f"{switch} secret"}})
+
+    assert org.ask("WhoAmI").status_code == status
+
+
+def test_an_expired_certificate_signs_nobody_in(org: Org) -> None:
+    private, public, thumbprint = certificate_of("short of breath")
+    credential = {"private_key": private, "thumbprint": thumbprint, "public_certificate": public}
+    org.admin.post("credentials", {"add": {"certificate": public}})
+    assert "access_token" in org.sign_in(credential=credential)
+
+    org.admin.post("clock", {"advance": 400 * 86_400})
+
     assert "AADSTS700027" in org.sign_in(credential=credential)["error_description"]
 
 

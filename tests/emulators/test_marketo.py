@@ -168,6 +168,20 @@ def test_two_clients_of_one_user_have_tokens_of_their_own(api: Api) -> None:
     assert api.token(ONE)["access_token"] != api.token(TWO)["access_token"]
 
 
+@pytest.mark.parametrize(("switch", "code"), [("die", "601"), ("live_on", None)])
+def test_services_come_and_go_and_a_deleted_ones_token_dies_or_lives_on(api: Api, switch: str, code: str) -> None:
+    api.switch(tokens_of_deleted_services=switch)
+    third = Client("third-client", "third-secret", ONE.user)
+    api.post("/admin/services", {"add": {"id": third.id, "secret": third.secret}})
+    bearer = {"Authorization": f"Bearer {api.token(third)['access_token']}"}
+
+    api.post("/admin/services", {"delete": third.id})
+
+    assert api.identity(third).status_code == 401
+    answer = api.request("GET", f"{REST}/opportunities/describe.json", headers=bearer).json()
+    assert [error["code"] for error in answer.get("errors", [])] == ([code] if code else [])
+
+
 def test_identity_calls_are_never_counted(api: Api) -> None:
     """5."""
     for _ in range(120):

@@ -71,11 +71,11 @@ def test_a_daily_full_read_writes_nothing_where_nothing_differs(mode: str) -> No
 def test_links_are_used_again_once_tracking_is_switched_on(mode: str) -> None:
     stage, org = untracked(mode, "connection")
     stage.sync()
-    assert "change tracking is off" in status(stage.world)["feeds"]["connection"]
+    assert "change tracking is off" in status(stage.world)["feeds"]["connection"]["mode"]
     stage.dataverse.tables["connection"].tracked = True
     stage.clock.sleep(DAY)
     stage.sync()
-    assert status(stage.world)["feeds"]["connection"] == "following"
+    assert status(stage.world)["feeds"]["connection"]["mode"] == "following"
     org.stakeholder(org.ann)
     stage.sync()
     assert stage.roles() == {(org.deal, org.lead_ann, "Decision Maker")}

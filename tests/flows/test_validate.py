@@ -145,7 +145,7 @@ def test_the_screen_has_eighty_columns_and_fits_on_one(stage: Stage) -> None:
 
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 50
-    assert text.endswith("33 checks: 33 green")
+    assert text.endswith("34 checks: 34 green")
 
 
 # --- settings and storage ---------------------------------------------------------------------------------------
@@ -829,7 +829,7 @@ def test_json_tells_everything(shown: Stage, capsys: Any) -> None:
     assert cli.main(["validate", "--json"]) == cli.GOOD
 
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"green": 33, "amber": 0, "red": 0, "not checked": 0}
+    assert found["counts"] == {"green": 34, "amber": 0, "red": 0, "not checked": 0}
     assert found["checks"][-1] == {
         "group": "Running",
         "name": "last tick",
@@ -885,7 +885,7 @@ def test_a_process_of_its_own_finds_all_well_over_https_and_in_azurite(
     done = in_a_process(**services, **{STORAGE: azurite.connection_string})
 
     assert (done.returncode, done.stderr) == (cli.GOOD, "")
-    assert "33 checks: 33 green" in done.stdout
+    assert "34 checks: 34 green" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -912,6 +912,22 @@ def test_what_only_the_real_clients_tell(
     same(RED, checks[name], *words)
     assert RED not in others(checks, name)
     assert checks["queues" if STORAGE not in changes else "application user"].light is GREEN
+
+
+@pytest.mark.parametrize(
+    ("days", "light", "words"),
+    [(31, GREEN, "expires on 2"), (29, AMBER, "expires on 2"), (-1, RED, "expired on 2")],
+)
+def test_what_signs_in_to_dynamics_is_told_of_a_month_before_it_expires(
+    stage: Stage, days: int, light: str, words: str
+) -> None:
+    expires = stage.clock.now() + timedelta(days=days)
+    stage.world = replace(stage.world, credentials_expire=expires)
+
+    check = checked(stage)["secret or certificate"]
+
+    assert (check.light, check.found) == (light, f"{words[:-1]}{expires.date().isoformat()}")
+    assert bool(check.remedy) is (light is not GREEN)
 
 
 def test_a_stop_of_the_running_sync_is_neither_heeded_nor_made(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -62,30 +63,56 @@ async def index(app_dir: str) -> list[Any]:
 
 
 async def call(function: Any) -> dict[str, object]:
+    """How it ended; for HTTP with the status and the body it answered."""
     trigger = next(binding for binding in bindings(function) if binding["type"].endswith("Trigger"))
-    argument, metadata = timer_input() if trigger["type"] == "timerTrigger" else queue_input()
+    argument, metadata = INPUTS[trigger["type"]](trigger)
     inputs = [(trigger["name"], argument)]
     invocation, identity = str(uuid.uuid4()), function.function_id
-    succeeded, _, _, error, _ = await native_invocation.invocation_request_native(
+    succeeded, returned, _, error, _ = await native_invocation.invocation_request_native(
         invocation, identity, inputs, metadata
     )
-    return {"succeeded": succeeded, "error": error}
+    return {"succeeded": succeeded, "error": error} | (answered(returned) if succeeded else {})
 
 
-def timer_input() -> tuple[Datum, dict[str, Datum]]:
+def answered(returned: Any) -> dict[str, object]:
+    if returned is None or returned.type != "http":
+        return {} if returned is None else {"status": "200", "body": returned.value}
+    return {"status": returned.value["status_code"].value, "body": returned.value["body"].value.decode()}
+
+
+def http_input(trigger: dict[str, Any]) -> tuple[Datum, dict[str, Datum]]:
+    """A GET of the route; parameters get their own names as values, but for the catch-all, which is empty."""
+    route = trigger.get("route") or ""
+    names = re.findall(r"\{(\w+)\}", route)
+    path = re.sub(r"/?\{\*\*?\w+\}", "", route).replace("{", "").replace("}", "")
+    content = {
+        "method": Datum("GET", "string"),
+        "url": Datum(f"http://localhost/api/{path}", "string"),
+        "headers": {"host": Datum("localhost", "string")},
+        "query": {},
+        "params": {name: Datum(name, "string") for name in names},
+        "body": Datum(b"", "bytes"),
+    }
+    return Datum(content, "http"), {}
+
+
+def timer_input(_trigger: dict[str, Any]) -> tuple[Datum, dict[str, Datum]]:
     moment = datetime.now(UTC).isoformat()
     status = {"Last": moment, "Next": moment, "LastUpdated": moment}
     info = {"IsPastDue": False, "Schedule": {"AdjustForDST": True}, "ScheduleStatus": status}
     return Datum(json.dumps(info), "json"), {}
 
 
-def queue_input() -> tuple[Datum, dict[str, Datum]]:
+def queue_input(_trigger: dict[str, Any]) -> tuple[Datum, dict[str, Datum]]:
     received = datetime.now(UTC).replace(microsecond=0)
     lease_ends, expires = received + timedelta(minutes=10), received + timedelta(days=7)
     times = {"InsertionTime": received, "NextVisibleTime": lease_ends, "ExpirationTime": expires}
     metadata = {name: Datum(json.dumps(moment.isoformat()), "json") for name, moment in times.items()}
     metadata |= {"Id": Datum(str(uuid.uuid4()), "string"), "PopReceipt": Datum("receipt", "string")}
     return Datum(MESSAGE, "string"), metadata | {"DequeueCount": Datum("1", "json")}
+
+
+INPUTS = {"timerTrigger": timer_input, "queueTrigger": queue_input, "httpTrigger": http_input}
 
 
 def bindings(function: Any) -> list[dict[str, Any]]:

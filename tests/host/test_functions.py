@@ -99,6 +99,7 @@ def test_is_deployed(path: str) -> None:
         "infra/main.bicep",
         ".venv/bin/python",
         ".azurite/package.json",
+        ".browser/package.json",
         ".git/config",
         ".github/workflows/ci.yml",
         ".ci/run",

@@ -38,12 +38,13 @@ def test_every_function_is_indexed(without_settings: dict[str, Any]) -> None:
 
     assert triggers == {
         "detect_changes": "timerTrigger",
+        "watch_sync": "timerTrigger",
         "sync_opportunities": "queueTrigger",
         "sync_backlog": "queueTrigger",
     }
 
 
-@pytest.mark.parametrize("function", ["detect_changes", "sync_opportunities", "sync_backlog"])
+@pytest.mark.parametrize("function", ["detect_changes", "watch_sync", "sync_opportunities", "sync_backlog"])
 def test_without_settings_a_call_fails_naming_all_that_are_missing(
     function: str, without_settings: dict[str, Any]
 ) -> None:
@@ -60,4 +61,10 @@ def test_what_the_local_host_drives_runs_there_too(tmp_path: Path) -> None:
     """The fixture of the local host's own tests is a real app."""
     answer = in_the_runtime(FIXTURE_APP, FIXTURE_JOURNAL=str(tmp_path / "journal"), FIXTURE_SCHEDULE="0 0 0 1 1 *")
 
-    assert answer["calls"] == {name: {"succeeded": True, "error": None} for name in ("tick", "work")}
+    calls = answer["calls"]
+    fine = {"succeeded": True, "error": None}
+    assert {name: calls[name] for name in ("tick", "work")} == {"tick": fine, "work": fine}
+    assert calls["plain"] == fine | {"status": "200", "body": "plain – text"}
+    assert not calls["broken"]["succeeded"]
+    assert calls["echo"]["status"] == "201"
+    assert json.loads(calls["echo"]["body"])["route"] == {"kind": "kind"}

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_core.rules.pace import RECENT, forecast, in_words, with_one_more
+from sync_core.rules.pace import RUNS, Run, forecast, in_words, with_one_more
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-def ended(seconds_ago: float, took: float = 60.0, ids: int = 1800, done: int = 1800) -> tuple[str, float, int, int]:
-    return (NOW - timedelta(seconds=seconds_ago)).isoformat(), took, ids, done
+def ended(seconds_ago: float, took: float = 60.0, ids: int = 1800, done: int = 1800) -> Run:
+    at = (NOW - timedelta(seconds=seconds_ago)).isoformat()
+    return {"at": at, "seconds": took, "size": ids, "done": done}
 
 
 def test_what_is_left_is_taken_to_be_like_what_was_delivered() -> None:
@@ -68,5 +69,5 @@ def test_any_deliveries_give_numbers_that_are_none_below_zero(given_: list[tuple
     for delivery in given_:
         recent = with_one_more(recent, ended(*delivery))  # type: ignore[arg-type]
 
-    assert len(recent) <= RECENT
+    assert len(recent) <= RUNS
     assert all(number is None or number >= 0 for number in forecast(5, recent, NOW).values())  # type: ignore[arg-type]

@@ -72,6 +72,7 @@ def test_every_span_is_listed_with_its_attributes(monkeypatch: pytest.MonkeyPatc
         org.stakeholder(org.ann)
         with telemetry.invocation(Host()), telemetry.command("sync"):
             org.stage.sync()
+            org.stage.engine.watch()
             org.stage.marketo_app.faults.set({"rules": [{"fault": "1003", "on": {"kind": "write"}}]})
             org.stage.engine.handle(Work((org.deal,)), force=True, lease_ends=org.stage.clock.now() + LEASE)
         found: dict[str, set[str]] = {}
@@ -80,7 +81,7 @@ def test_every_span_is_listed_with_its_attributes(monkeypatch: pytest.MonkeyPatc
 
     found["Marketo"] |= {"codes"}
     assert found.keys() == listed.keys()
-    for name in ("tick", "delivery"):
+    for name in ("tick", "watch", "delivery"):
         counts = {each for each in found[name] if each not in listed[name]}
         assert listed[name] - {"tick.done", "delivery.done"} <= found[name]
         assert all(re.fullmatch(r"[a-z0-9_]+", each) for each in counts)

@@ -73,7 +73,7 @@ def test_the_queue_gives_new_work_the_trace_it_was_put_in(azurite: Azurite, seen
     with QueueServiceClient.from_connection_string(azurite.connection_string) as service:
         queue = StorageQueue(service, SystemClock(), prefix="Traced")
         queue.put(Work((an_id(1),)))
-        with telemetry.tick():
+        with telemetry.run("tick"):
             inside = telemetry.traceparent()
             queue.put(Work((an_id(2),)))
             queue.put(Work((an_id(3),), traceparent=PARENT))
@@ -92,7 +92,7 @@ def test_spans_of_other_threads_hang_below_the_callers(seen: Measured) -> None:
         with telemetry.call("Marketo", "GET", f"endpoint {number}"):
             pass
 
-    with telemetry.tick():
+    with telemetry.run("tick"):
         list(threads(2)(work, [1, 2]))
 
     calls, tick = [each for each in seen.spans if each.name != "tick"], seen.span("tick")
@@ -133,7 +133,7 @@ def test_log_lines_of_other_threads_belong_to_the_invocation_while_it_lasts(seen
 
 
 def test_a_tick_is_below_the_hosts_own_span(seen: Measured) -> None:
-    with telemetry.invocation(Host()), telemetry.tick():
+    with telemetry.invocation(Host()), telemetry.run("tick"):
         pass
 
     tick = seen.span("tick")
@@ -143,7 +143,7 @@ def test_a_tick_is_below_the_hosts_own_span(seen: Measured) -> None:
 
 
 def test_an_error_is_told_by_its_class_alone(seen: Measured) -> None:
-    with pytest.raises(ValueError, match="zoltana"), telemetry.tick():
+    with pytest.raises(ValueError, match="zoltana"), telemetry.run("tick"):
         raise ValueError("zoltana@example.invalid")
 
     tick = seen.span("tick")
@@ -373,5 +373,5 @@ def test_one_provider_that_fails_keeps_no_other_from_sending(monkeypatch: pytest
 
 def test_a_tick_that_has_no_trace_puts_none_into_a_message() -> None:
     assert telemetry.traceparent() == telemetry.trace_id() == ""
-    with telemetry.tick(), telemetry.delivery(replace(Work((an_id(1),)))):
+    with telemetry.run("tick"), telemetry.delivery(replace(Work((an_id(1),)))):
         assert telemetry.traceparent() == ""

@@ -94,7 +94,7 @@ def start_dataverse(options: argparse.Namespace, servers: ExitStack) -> dict[str
         "url": url,
         "tenant_id": state.tenant,
         "client_id": state.client_id,
-        "client_secret": state.client_secret,
+        "client_secret": state.credentials.secrets[0],
         "identity_endpoint": f"{url}/msi/token",
         "identity_header": state.identity_header,
         "loaded": loaded,

@@ -82,6 +82,11 @@ class Site:
         addresses = {usable_address(row.get("emailaddress1")) for row in self.dataverse.get("rows/contact")} - {""}
         self.marketo.post("leads", {"leads": [{"email": address} for address in sorted(addresses)]})
 
+    def change_settings(self, **changed: str) -> None:
+        """For hosts that are started from now on: Azure starts an app again when its settings change."""
+        self.settings |= changed
+        self.environment |= changed
+
     def storage_fails(self, seconds: float) -> None:
         """Stop Azurite, and start it again with the same data at the same address.
 

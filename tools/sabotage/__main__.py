@@ -29,7 +29,8 @@ from tools.sabotage.runner import pytest
 GOOD, BAD, USAGE, STOPPED = 0, 1, 2, 130
 SOME_FAILED = 1  # pytest's exit code; others mean that it could not run the test: nothing was seen
 TOLD = 3000  # characters of what pytest printed
-LEFT_OUT = (".git", ".venv", ".azurite", ".state", ".hypothesis", ".*_cache")
+INSTALLED = (".azurite", ".browser")
+LEFT_OUT = (".git", ".venv", *INSTALLED, ".state", ".hypothesis", ".*_cache")
 FAILED = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
 ERROR = re.compile(r"^E  +(.+)$", re.MULTILINE)
 
@@ -142,8 +143,8 @@ def copies(number: int) -> Iterator[SimpleQueue[Path]]:
         for job in range(number):
             copy = Path(folder, str(job))
             shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
-            if (ROOT / ".azurite").exists():
-                (copy / ".azurite").symlink_to(ROOT / ".azurite")
+            for name in filter(lambda name: (ROOT / name).exists(), INSTALLED):
+                (copy / name).symlink_to(ROOT / name)
             free.put(copy)
         yield free
 

@@ -1,4 +1,4 @@
-"""An app for the tests of the local host: writes down each call, and does what the message says."""
+"""An app for the tests of the local host: writes down each call, and does what the message or the request says."""
 
 import json
 import os
@@ -26,6 +26,39 @@ def work(message: func.QueueMessage) -> None:
     if content.get("fail"):
         raise RuntimeError("as the message says")
     write_down({"event": "worked"})
+
+
+@app.route(route="echo/{kind}/{*rest}", methods=["GET", "POST"])
+def echo(req: func.HttpRequest) -> func.HttpResponse:
+    """All that the host told about the request, as JSON; `?sleep=` seconds later."""
+    write_down({"event": "echo"})
+    time.sleep(float(req.params.get("sleep", "0")))
+    told = {
+        "method": req.method,
+        "url": req.url,
+        "route": dict(req.route_params),
+        "params": dict(req.params),
+        "headers": dict(req.headers),
+        "body": req.get_body().decode(),
+    }
+    cookies = {"Set-Cookie": "taste=plain; Path=/"}
+    return func.HttpResponse(json.dumps(told), status_code=201, mimetype="application/json", headers=cookies)
+
+
+@app.route(route="echo/never", methods=["GET"])
+def hidden(req: func.HttpRequest) -> str:
+    """Never called by GET: `echo` comes before it in the alphabet and fits, too."""
+    return "hidden"
+
+
+@app.route(auth_level=func.AuthLevel.ANONYMOUS)
+def plain(req: func.HttpRequest) -> str:
+    return "plain – text"
+
+
+@app.route(auth_level=func.AuthLevel.ADMIN)
+def broken(req: func.HttpRequest) -> str:
+    raise RuntimeError("a secret of ours")
 
 
 def write_down(line: dict[str, object]) -> None:

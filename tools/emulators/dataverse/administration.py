@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tools.emulators.dataverse import generate, loading, made, saving
 from tools.emulators.dataverse.clock import parse_time
 from tools.emulators.dataverse.errors import DataverseError, bad_request, no_row
+from tools.emulators.dataverse.identity import fingerprint
 from tools.emulators.dataverse.schema import Column, english_options
 from tools.emulators.dataverse.service import written
 from tools.emulators.dataverse.state import SWITCH_VALUES, DataverseState
@@ -174,6 +175,26 @@ def switch(state: DataverseState, body: Any) -> Any:
     return state.switches
 
 
+def credentials(state: DataverseState, body: Any) -> Any:
+    """`{"add" | "revoke" | "expire": {"secret": text}}`, or `{"certificate": PEM}` instead of the secret."""
+    held = state.credentials
+    for what, given in body.items():
+        ((kind, value),) = given.items()
+        known = {"secret": held.secrets, "certificate": held.certificates}[kind]
+        held.checks_certificates |= kind == "certificate"
+        if what == "add":
+            known.append(value)
+        elif what == "expire":
+            held.expired.add(value)
+        elif what == "revoke":
+            known.remove(value)
+            if state.switches["tokens_of_revoked_credentials"] == "die":
+                held.killed.add(fingerprint(value))
+        else:
+            raise bad_request(f"/admin/credentials takes add, revoke or expire, not '{what}'", "admin")
+    return {"secrets": len(held.secrets), "certificates": len(held.certificates)}
+
+
 def clock(state: DataverseState, body: Any) -> Any:
     if "advance" in body:
         state.clock.advance(float(body["advance"]))
@@ -232,6 +253,7 @@ POSTS: dict[str, Callable[[DataverseState, Any], Any]] = {
     "generate": generate_rows,
     "edit": edit,
     "switches": switch,
+    "credentials": credentials,
     "clock": clock,
     "expire-delta-links": expire,
     "columns": columns,

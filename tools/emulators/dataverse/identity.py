@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -51,25 +52,35 @@ def token(state: DataverseState, tenant: str, form: Mapping[str, str], base: str
         raise TokenRefused(
             "unauthorized_client", "AADSTS700016", f"Application '{form.get('client_id')}' was not found."
         )
-    _authenticate(state, form, f"{base}/{tenant}")
+    credential = _authenticate(state, form, f"{base}/{tenant}")
     scope = form.get("scope", "")
     if not scope.endswith("/.default"):
         raise TokenRefused(
             "invalid_scope", "AADSTS1002012", f"The scope {scope} is not valid: it must end in /.default."
         )
     lifetime = int(state.switches["token_lifetime"])
-    access_token = issue(state, scope.removesuffix("/.default"), base)
+    access_token = issue(state, scope.removesuffix("/.default"), base, credential)
     return {"token_type": "Bearer", "expires_in": lifetime, "ext_expires_in": lifetime, "access_token": access_token}
 
 
-def _authenticate(state: DataverseState, form: Mapping[str, str], authority: str) -> None:
+def _authenticate(state: DataverseState, form: Mapping[str, str], authority: str) -> str:
+    """The fingerprint of the secret or certificate that signed in."""
     if "client_assertion" in form:
-        _check_assertion(state, form, authority)
-    elif form.get("client_secret") != state.client_secret:
+        return _check_assertion(state, form, authority)
+    secret = form.get("client_secret", "")
+    if secret not in state.credentials.secrets:
         raise TokenRefused("invalid_client", "AADSTS7000215", "Invalid client secret provided.", 401)
+    if secret in state.credentials.expired:
+        raise TokenRefused("invalid_client", "AADSTS7000222", "The provided client secret keys are expired.", 401)
+    return fingerprint(secret)
 
 
-def _check_assertion(state: DataverseState, form: Mapping[str, str], authority: str) -> None:
+def fingerprint(credential: str) -> str:
+    """What a token tells of the credential that it was given for."""
+    return hashlib.sha256(credential.encode()).hexdigest()[:16]
+
+
+def _check_assertion(state: DataverseState, form: Mapping[str, str], authority: str) -> str:
     assertion = form["client_assertion"]
     try:
         claims = jwt.decode(assertion, options={"verify_signature": False})
@@ -79,23 +90,30 @@ def _check_assertion(state: DataverseState, form: Mapping[str, str], authority: 
         raise TokenRefused("invalid_request", "AADSTS900144", "The client_assertion_type is missing.")
     if claims.get("aud") == EXCHANGE:
         _check_federated(state, assertion)
-        return
+        return ""
     if claims.get("aud") not in {f"{authority}/oauth2/v2.0/token", f"{authority}/v2.0"}:
         raise TokenRefused("invalid_client", "AADSTS7002121", f"No matching audience found: {claims.get('aud')}.", 401)
     if {claims.get("iss"), claims.get("sub")} != {state.client_id}:
         raise TokenRefused("invalid_client", "AADSTS700021", "The assertion's issuer or subject isn't the client.", 401)
-    if certificate := state.switches["client_certificate"]:
-        _check_signature(assertion, certificate, claims["aud"])
+    return _signed_by(state, assertion, claims["aud"]) if state.credentials.checks_certificates else ""
 
 
-def _check_signature(assertion: str, certificate: str, audience: str) -> None:
+def _signed_by(state: DataverseState, assertion: str, audience: str) -> str:
     from cryptography.x509 import load_pem_x509_certificate  # only who uses certificates pays for it
 
-    key: Any = load_pem_x509_certificate(certificate.encode()).public_key()
-    try:
-        jwt.decode(assertion, key, algorithms=["RS256", "PS256"], audience=audience)
-    except jwt.PyJWTError as error:
-        raise TokenRefused("invalid_client", "AADSTS700027", f"The certificate doesn't match: {error}.", 401) from error
+    why = "no certificate is registered"
+    for pem in state.credentials.certificates:
+        certificate = load_pem_x509_certificate(pem.encode())
+        key: Any = certificate.public_key()
+        try:
+            jwt.decode(assertion, key, algorithms=["RS256", "PS256"], audience=audience)
+        except jwt.PyJWTError as error:
+            why = f"The certificate doesn't match: {error}"
+            continue
+        if certificate.not_valid_after_utc > state.clock.now():
+            return fingerprint(pem)
+        why = "The key used is expired"
+    raise TokenRefused("invalid_client", "AADSTS700027", f"The assertion's signature is invalid: {why}.", 401)
 
 
 def _check_federated(state: DataverseState, assertion: str) -> None:
@@ -108,8 +126,8 @@ def _check_federated(state: DataverseState, assertion: str) -> None:
         ) from error
 
 
-def issue(state: DataverseState, audience: str, base: str) -> str:
-    """An access token; its lifetime is told by the emulator's clock."""
+def issue(state: DataverseState, audience: str, base: str, credential: str = "") -> str:
+    """An access token; its lifetime is told by the emulator's clock. *credential*: fingerprint of what it is for."""
     now = int(state.clock.now().timestamp())
     claims = {
         "aud": audience,
@@ -117,6 +135,7 @@ def issue(state: DataverseState, audience: str, base: str) -> str:
         "sub": state.managed_identity_principal_id,
         "tid": state.tenant,
         "appid": state.client_id,
+        "credential": credential,
         "iat": now,
         "exp": now + int(state.switches["token_lifetime"]),
         "uti": str(len(state.dropped_tokens)),  # the next one differs from a dropped one of the same second
@@ -154,6 +173,8 @@ class Bearers:
             return False
         claims = self._known.get((state.signing_key, access_token)) or self._verified(state, access_token)
         in_time = claims.get("exp", 0) > state.clock.now().timestamp()
+        if claims.get("credential") in state.credentials.killed:
+            return False
         return in_time and claims.get("aud", "").rstrip("/") == base and claims.get("appid") == state.client_id
 
     def drop(self, state: DataverseState, header: str | None) -> None:

@@ -9,6 +9,7 @@ import random
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from tools.emulators.dataverse.clock import Clock, wire_time
@@ -41,7 +42,7 @@ SWITCHES: dict[str, Any] = {
     "limit_time_s": 0,
     "limit_concurrency": 0,
     "limit_window_s": 300,
-    "client_certificate": None,  # PEM; when set, assertions of the client must be signed by it
+    "tokens_of_revoked_credentials": "live_on",  # | "die": no source tells; they are signed for an hour
 }
 
 SWITCH_VALUES: dict[str, set[Any]] = {
@@ -55,6 +56,7 @@ SWITCH_VALUES: dict[str, set[Any]] = {
     "merge_moves_modifiedon": {True, False},
     "closed_opportunities_are_read_only": {True, False},
     "application_user": {"enabled", "disabled", "missing", "no_role"},
+    "tokens_of_revoked_credentials": {"live_on", "die"},
 }
 
 # dataverse.md §6.6; the ids were seen in a recorded organization, the rest get ids of their own.
@@ -82,6 +84,20 @@ STOCK_ROLES: tuple[tuple[str, int, str | None], ...] = (
 CURRENCIES = (("USD", "US Dollar", "$", 1.0), ("EUR", "Euro", "€", 0.92), ("GBP", "Pound Sterling", "£", 0.79))
 
 
+@dataclass(slots=True)
+class Credentials:
+    """What the application signs in with; Entra ID takes any of them.
+
+    Until the first certificate (PEM) is registered, every assertion is good. `killed`: fingerprints whose tokens died.
+    """
+
+    secrets: list[str]
+    certificates: list[str] = field(default_factory=list)
+    checks_certificates: bool = False
+    expired: set[str] = field(default_factory=set)
+    killed: set[str] = field(default_factory=set)
+
+
 class DataverseState:
     """One organization. The same *seed* and *start* give the same ids, versions and times."""
 
@@ -100,7 +116,7 @@ class DataverseState:
         self.clock = Clock(start)
         self.tenant = tenant
         self.client_id = client_id
-        self.client_secret = client_secret
+        self.credentials = Credentials([client_secret])
         self.identity_header = identity_header
         self.switches: dict[str, Any] = {**SWITCHES, "privileges": {}}
         self.protection = Protection(self.clock, self.switches)

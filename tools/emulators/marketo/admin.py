@@ -19,6 +19,7 @@ from .activities import NAMES
 from .catalogue import Field
 from .clock import iso
 from .errors import ApiError
+from .identity import Client
 from .state import MarketoState
 from .values import CONVERTERS
 
@@ -123,6 +124,16 @@ def calls(state: MarketoState, request: Request) -> Answer:
         return state.journal.summary()
 
 
+def services(state: MarketoState, request: Request) -> Answer:
+    """`{add: {id, secret, user?}}`, `{delete: id}`, or both: the custom services that may sign in."""
+    with state.lock:
+        if "add" in request.json:
+            state.identity.add(Client(**request.json["add"]))
+        if "delete" in request.json:
+            state.identity.remove(request.json["delete"])
+    return {"clients": list(state.identity.clients)}
+
+
 def switches(state: MarketoState, request: Request) -> Answer:
     return asdict(state.switches)
 
@@ -174,6 +185,7 @@ ACTIONS: dict[str, Callable[[MarketoState, Request], Answer]] = {
     "GET /admin/journal": journal,
     "DELETE /admin/journal": clear_journal,
     "GET /admin/calls": calls,
+    "POST /admin/services": services,
     "GET /admin/switches": switches,
     "POST /admin/switches": set_switches,
     "GET /admin/clock": clock,

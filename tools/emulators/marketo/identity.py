@@ -59,6 +59,16 @@ class Identity:
             "scope": client.user,
         }
 
+    def add(self, client: Client) -> None:
+        self.clients[client.id] = client
+
+    def remove(self, client_id: str) -> None:
+        """The custom service is deleted."""
+        client = self.clients.pop(client_id)
+        token = self._current.pop(client.id, None)
+        if token is not None and self.switches.tokens_of_deleted_services == "die":
+            token.reported = True
+
     def check(self, text: str | None) -> Client:
         """The client of a living token. A dead one is told 602 once and 601 ever after (marketo.md §1.3)."""
         if not text:

@@ -43,6 +43,7 @@ class Switches:
 
     # Where sources disagree, or an instance may be configured differently
     missing_token: str = choice("603", "600")
+    tokens_of_deleted_services: str = choice("die", "live_on")  # no source tells
     token_in_query: bool = False
     read_only_fields: str = choice("rejected", "ignored")
     documented_lengths: bool = False

@@ -1,0 +1,60 @@
+"""Templates: everything that is put into one is escaped, and a name that is missing is an error."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sync_core.web import words
+from sync_core.web.wire import Request, Response, html
+
+BASE = "/api/status"  # the Functions host puts /api before our routes; host.json says nothing else
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "number": words.number,
+        "age": words.age,
+        "moment": words.moment,
+        "clock": words.clock,
+        "plain": words.plain,
+        "counts": words.counts,
+    }
+    made.globals |= {"ago": words.ago}
+    return made
+
+
+def address(request: Request, page: str = "", **query: str) -> str:
+    """Where *page* is, with the key that this request brought: every link and every form carries it on."""
+    carried = {"code": request.query["code"]} if request.query.get("code") else {}
+    given = {name: value for name, value in query.items() if value}
+    text = urlencode(given | carried)
+    return f"{BASE}{'/' if page else ''}{page}{'?' if text else ''}{text}"
+
+
+def page(request: Request, template: str, context: Mapping[str, Any], *, status: int = 200, **headers: str) -> Response:
+    nonce = secrets.token_urlsafe(18)
+
+    def link(name: str = "", **query: str) -> str:
+        return address(request, name, **query)
+
+    text = (
+        _environment()
+        .get_template(template)
+        .render(**context, link=link, nonce=nonce, base=BASE, code=request.query.get("code", ""), here=request.page)
+    )
+    return html(status, text, nonce=nonce, **headers)
