@@ -160,6 +160,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_failures(commands)
     one = command("resync", _resync, "Look at some opportunities again now, trusting no memory.")
     one.add_argument("ids", type=_guid, nargs="+", metavar="ID", help="opportunities, by their ids in Dynamics")
+    one.add_argument(
+        "--gone", action="store_true", help="Dynamics shows none of them: take from Marketo what a comparison lacks"
+    )
     one = command("backfill", _backfill, "Look at all opportunities again in the slow lane; post only what differs.")
     one.add_argument(
         "--since", type=_since, metavar="WHEN", help="only those changed since 2026-01-31, or P24M: months"
@@ -595,8 +598,14 @@ def _export_failures(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _resync(app: Engine, options: argparse.Namespace) -> int:
-    _check_known(app, options.ids)
-    return _said(app, options, actions.resync(app.world, options.ids, who=_who()).values, QUEUED)
+    if options.gone:
+        if shown := app.world.source.rows("opportunity", options.ids, {"opportunityid"}):
+            raise ConfigurationError(f"Dynamics shows {', '.join(sorted(shown))}: leave out --gone. Nothing was done.")
+        then = f"all ids are compared, and what Dynamics lacks goes from Marketo: {AT_NEXT_TICK}"
+    else:
+        _check_known(app, options.ids)
+        then = QUEUED
+    return _said(app, options, actions.resync(app.world, options.ids, who=_who(), gone=options.gone).values, then)
 
 
 def _backfill(app: Engine, options: argparse.Namespace) -> int:
