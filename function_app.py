@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, cast
 
 import azure.functions as func
 
@@ -10,37 +11,49 @@ if TYPE_CHECKING:
     from sync_core.engine import Engine
 
 app = func.FunctionApp()
+OUTSIDE = cast(func.Context, None)  # who calls a function without being a worker gives no context
 
 
 @app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%")
-def detect_changes(timer: func.TimerRequest) -> None:
+def detect_changes(timer: func.TimerRequest, context: func.Context = OUTSIDE) -> None:
     """Find what changed in Dynamics and put its ids on the queue."""
-    engine().detect()
+    with invocation(context):
+        engine().detect()
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 2-59/5 * * * *")
-def watch_sync(timer: func.TimerRequest) -> None:
+def watch_sync(timer: func.TimerRequest, context: func.Context = OUTSIDE) -> None:
     """Look how things stand, and tell people what has become wrong, or right again."""
-    engine().watch()
+    with invocation(context):
+        engine().watch()
 
 
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync", connection="AzureWebJobsStorage")
-def sync_opportunities(message: func.QueueMessage) -> None:
+def sync_opportunities(message: func.QueueMessage, context: func.Context = OUTSIDE) -> None:
     """Bring Marketo into step with the opportunities of one delivery."""
-    deliver(message)
+    with invocation(context):
+        deliver(message)
 
 
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync-slow", connection="AzureWebJobsStorage")
-def sync_backlog(message: func.QueueMessage) -> None:
+def sync_backlog(message: func.QueueMessage, context: func.Context = OUTSIDE) -> None:
     """The same for a delivery of the slow lane: first loads and full reads, which fresh changes overtake."""
-    deliver(message, slow=True)
+    with invocation(context):
+        deliver(message, slow=True)
+
+
+def invocation(context: func.Context) -> AbstractContextManager[None]:
+    """What is measured within is sent at the end (docs/telemetry.md)."""
+    from sync_core import telemetry
+
+    return telemetry.invocation(context)
 
 
 def engine() -> Engine:
     """The engine, built on first use: a bad setting fails the invocation, never the host's listing of functions."""
     from sync_core import wiring
 
-    return wiring.engine()
+    return wiring.engine(hosted=True)
 
 
 def deliver(message: func.QueueMessage, *, slow: bool = False) -> None:

@@ -48,6 +48,8 @@ The modules in the order the data meets them:
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
     adapters.webhook   a channel of Slack or Teams
     cli, report   the operator's commands, and how they print
+    telemetry     traces and metrics, and where they and the logs go
+    events        log lines: a name and fields
     model         the nouns, frozen
     errors        the failures, by what happens next
 """

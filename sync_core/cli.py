@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any, NoReturn
 from uuid import UUID
 
+from sync_core import telemetry
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
 from sync_core.flows import actions
@@ -91,7 +92,9 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("sync_core").setLevel(logging.ERROR)  # what a command meets, it prints itself
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
     try:
-        return int(options.run(setup(os.environ) if options.run in (_validate, _propose) else engine(), options))
+        app = setup(os.environ) if options.run in (_validate, _propose) else engine()
+        with telemetry.invocation(None), telemetry.command(options.command):
+            return int(options.run(app, options))
     except ConfigurationError as error:
         _tell(options, str(error))
         return USAGE

@@ -289,6 +289,22 @@ def test_no_secret_shows_in_an_error() -> None:
     assert ACCOUNT_KEY not in text
 
 
+HOOK = "https://prod-1.westeurope.logic.azure.com:443/workflows/x/triggers/manual/paths/invoke?api-version=1&sig=5ig"
+
+
+def test_the_address_of_a_webhook_may_hold_a_signature_and_is_a_secret() -> None:
+    found = settings(ALERT_WEBHOOK_URL=HOOK)
+
+    assert found.alert_webhook_url == HOOK
+    assert HOOK in found.secrets()
+    assert "5ig" not in repr(found)
+    assert "ALERT_WEBHOOK_URL must start with https://" in complaint(ALERT_WEBHOOK_URL=HOOK.replace("https", "http"))
+    for wrong in ("hooks.slack.com/x", f"{HOOK}#5ig", "https://u:5ig@hooks.slack.com/x"):
+        told = complaint(ALERT_WEBHOOK_URL=wrong)
+        assert "ALERT_WEBHOOK_URL must look like https://host" in told
+        assert "5ig" not in told
+
+
 def test_the_secrets_to_keep_out_of_logs_are_all_of_them() -> None:
     pem = "-----BEGIN PRIVATE KEY-----\nMIIsecret\n-----END PRIVATE KEY-----"
 

@@ -24,8 +24,7 @@ class WebhookClient:
         self._transport = Transport("Webhook", clock, random=chance)
 
     def tell(self, title: str, lines: Sequence[str]) -> None:
-        slack = (urlsplit(self._url).hostname or "").endswith("slack.com")
-        body = json.dumps(_slack(title, lines) if slack else _teams(title, lines)).encode()
+        body = json.dumps(_payload(self._url, title, lines)).encode()
         headers = {"Content-Type": "application/json"}
         try:
             reply = self._transport.send("POST", self._url, read_timeout=TIMEOUT, headers=headers, data=body)
@@ -36,6 +35,11 @@ class WebhookClient:
         if not reply.ok:
             kind = ConfigurationError if reply.status < 500 and reply.status not in (408, 429) else Unavailable
             raise kind(f"the address in {SETTING} answers HTTP {reply.status}")
+
+
+def _payload(url: str, title: str, lines: Sequence[str]) -> dict[str, Any]:
+    slack = (urlsplit(url).hostname or "").endswith(".slack.com")
+    return _slack(title, lines) if slack else _teams(title, lines)
 
 
 def _slack(title: str, lines: Sequence[str]) -> dict[str, Any]:

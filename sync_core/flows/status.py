@@ -48,11 +48,11 @@ def status(world: World) -> dict[str, Any]:
     feeds = _feeds(world, now, watched)
     idle = feeds[OPPORTUNITY]["mode"].startswith("following") and not queues[Lane.SLOW]
     pause, pair = stamps.get(PAUSE[1]), stamps.get(PAIR[1])
-    removals = world.documents.read(*REMOVALS)
+    removals, tick = world.documents.read(*REMOVALS), runs.get("detect", {})
     found: dict[str, Any] = {
         "at": now.isoformat(timespec="seconds"),
         "oldest change not in Marketo": _aged(_oldest(world, runs, now), now),
-        "last tick": _aged(runs.get("detect", {}).get("at"), now),
+        "last tick": {**_aged(tick.get("at"), now), "read": tick.get("read")},
         **({"paused": dict(pause)} if pause else {}),
         "opportunities": _states(tallies["opportunities"]),
         "companies": _states(tallies["accounts"]),
@@ -115,18 +115,20 @@ def _aged(at: str | None, now: datetime) -> dict[str, Any]:
 
 
 def _oldest(world: World, runs: Values, now: datetime) -> str | None:
-    """Since when the oldest fresh change waits: on the queue, or put back out of sight.
+    """Since when the oldest fresh change waits: on the queue, put back out of sight, or in Dynamics where none is read.
 
     A message in a worker's hands is seen by nobody, for as long as its lease at most. The slow lane is another matter:
     a first load is behind by intention, and what changes meanwhile is fresh.
     """
+    tick = runs.get("detect", {})
+    unread = tick.get("read") if tick.get("trouble") or tick.get("paused") else None
     seen = [since for until, since in runs.get(Lane.FRESH, {}).get("hidden", ()) if until > now.isoformat()]
     for letter in world.queue.peek(Lane.FRESH):
         try:
             seen.append(decode(letter.body).seen)
         except NotOurs:
             continue
-    return min((each for each in seen if each), key=datetime.fromisoformat, default=None)
+    return min((each for each in (*seen, unread) if each), key=datetime.fromisoformat, default=None)
 
 
 def _people_missing(tally: Tally, watched: Values) -> dict[str, Any]:

@@ -94,7 +94,11 @@ def _behind(found: Mapping[str, Any], now: datetime) -> str:
     """Fresh changes that wait for too long, or a backlog that stands still."""
     at = found["oldest change not in Marketo"]["at"]
     if at is not None and now - datetime.fromisoformat(at) > IN_STEP_WITHIN:
-        return f"a change seen at {at[:16]}Z is not in Marketo"
+        trouble = found["last runs"].get("detect", {}).get("trouble") or found["last runs"].get("fresh", {}).get(
+            "trouble"
+        )
+        why = "paused" if "paused" in found else trouble or "it waits on the queue"
+        return f"what changed since {at[:16]}Z may not be in Marketo: {why}"
     slow = found["lanes (about)"]["slow"]["messages"]
     samples = [each for each in found["backlog"] if datetime.fromisoformat(each[0]) <= now - IN_STEP_WITHIN]
     done = found["last runs"].get("slow", {}).get("at")
@@ -136,8 +140,8 @@ def verdict(found: Mapping[str, Any]) -> dict[str, str]:
         return _level("not in step", f"Paused since {found['paused']['since'][:16]}Z: nothing is sent until `resume`")
     if behind := next((alert for alert in found["alerts"] if alert["name"] in BEHIND), None):
         return _level("not in step", f"Not in step: {behind['text'].rstrip('.')}")
-    last = found["last tick"]["at"]
-    if last is None:
+    read = found["last tick"]["read"]
+    if read is None:
         return _level("not in step", "Nothing was read from Dynamics yet: the timer has not run")
     unread = [table for table, feed in found["feeds"].items() if not feed["mode"].startswith("following")]
     if unread or lanes["slow"]["messages"]:
@@ -152,7 +156,7 @@ def verdict(found: Mapping[str, Any]) -> dict[str, str]:
     if except_for:
         return _level("needs you", f"In step, but for what needs you: {'; '.join(except_for)}")
     waits = f", but for {states['waiting']:,} that wait" if states["waiting"] else ""
-    return _level("in step", f"In step: what changed in Dynamics until {last[:16]}Z is in Marketo{waits}")
+    return _level("in step", f"In step: what changed in Dynamics until {read[:16]}Z is in Marketo{waits}")
 
 
 def _level(level: str, text: str) -> dict[str, str]:

@@ -139,7 +139,9 @@ def _ask_resync(world: World, query: Mapping[str, str]) -> Ask:
     key = guid(query.get("id", ""))
     known = key in world.opportunities.rows([key])
     if not known and key not in world.source.rows("opportunity", [key], {"opportunityid"}):
-        raise Refused(404, f"Neither Dynamics nor the sync knows an opportunity {key}.", "Check the id, or search a name.")
+        raise Refused(
+            404, f"Neither Dynamics nor the sync knows an opportunity {key}.", "Check the id, or search a name."
+        )
     return Ask(
         title="Look at an opportunity again",
         tells=(

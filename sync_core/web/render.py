@@ -52,7 +52,9 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
     def link(name: str = "", **query: str) -> str:
         return address(request, name, **query)
 
-    text = _environment().get_template(template).render(
-        **context, link=link, nonce=nonce, base=BASE, code=request.query.get("code", ""), here=request.page
+    text = (
+        _environment()
+        .get_template(template)
+        .render(**context, link=link, nonce=nonce, base=BASE, code=request.query.get("code", ""), here=request.page)
     )
     return html(status, text, nonce=nonce, **headers)

@@ -105,7 +105,9 @@ def _page(world: World, choice: Choice, after: str, size: int) -> tuple[list[Fai
     try:
         return page_of(world, choice, after=after, size=size)
     except ValueError:
-        raise Refused(400, "This page of the list does not exist.", "Begin at its first page.", page="failures") from None
+        raise Refused(
+            400, "This page of the list does not exist.", "Begin at its first page.", page="failures"
+        ) from None
 
 
 def exported(world: World, query: Mapping[str, str]) -> tuple[list[Failure], str]:

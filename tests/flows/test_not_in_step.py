@@ -57,6 +57,20 @@ def test_failures_are_counted_by_reason_and_chosen_by_state_and_text(stage: Stag
     assert [each.id for each in failures(stage.world, Choice(text=parked[0][4:20].upper()))] == [parked[0]]
 
 
+def test_a_page_begins_behind_the_one_before(stage: Stage) -> None:
+    rows = [LedgerRow(str(UUID(int=number << 120)), state=State.PARKED, reason="r") for number in range(5)]
+    stage.world.opportunities.write(rows)
+
+    first, after = page(stage.world, size=2)
+    second, after = page(stage.world, after=after, size=2)
+    third, end = page(stage.world, after=after, size=2)
+
+    assert [each.id for each in (*first, *second, *third)] == [row.id for row in rows]
+    assert end == ""
+    with pytest.raises(ValueError, match="not in list"):
+        page(stage.world, after="nowhere~1")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     states=st.lists(st.sampled_from([State.PARKED, State.HELD, State.WAITING, State.IN_STEP]), max_size=30),

@@ -528,4 +528,32 @@ CHANGES = (
         "return None",
         OF_DATAVERSE + "test_when_a_certificate_expires_is_read_from_it_and_of_a_secret_from_its_setting",
     ),
+    Change(
+        "a reason that changes is counted twice",
+        "2.9",
+        TABLES,
+        "        moves.subtract(_why(old.state, old.reason))\n",
+        "",
+        "tests/adapters/test_tables.py::TestTableLedger::test_pointers_say_why_and_follow_a_reason_that_changes",
+    ),
+    Change(
+        "the pointer keeps an old reason",
+        "2.9",
+        TABLES,
+        "if after and (before != after or (old and old.reason != row.reason)):",
+        "if after and before != after:",
+        "tests/adapters/test_tables.py::TestTableLedger::test_pointers_say_why_and_follow_a_reason_that_changes",
+    ),
+    Change(
+        "the address of the webhook stands in an error",
+        "2.10",
+        "sync_core/adapters/webhook.py",
+        """        except Unavailable:
+            raise Unavailable(f"the address in {SETTING} gives no answer") from None
+""",
+        """        except Unavailable as error:
+            raise Unavailable(str(error)) from None
+""",
+        "tests/adapters/test_webhook.py::test_silence_and_a_certificate_that_is_not_trusted_show_nothing_of_it_either",
+    ),
 )

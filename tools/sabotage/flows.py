@@ -19,6 +19,7 @@ REFERENCES = "sync_core/flows/references.py"
 ROLES = "sync_core/flows/roles.py"
 STATUS = "sync_core/flows/status.py"
 TURNS = "sync_core/flows/turns.py"
+WATCH = "sync_core/flows/watch.py"
 WORLD = "sync_core/flows/world.py"
 
 BAD_INPUT = "tests/flows/test_bad_input.py::"
@@ -31,6 +32,7 @@ SABOTAGED = "tests/flows/test_sabotaged.py::"
 SALES_PERSONS = "tests/flows/test_sales_persons.py::"
 TURNS_TAKEN = "tests/flows/test_turns.py::"
 UNTRACKED = "tests/flows/test_untracked.py::"
+WATCHED = "tests/flows/test_watch.py::"
 
 CHANGES = (
     # --- order of writes (design.md §1) -----------------------------------------------------------------------
@@ -1199,5 +1201,53 @@ CHANGES = (
             raise
 """,
         "tests/flows/test_lanes.py::test_an_edit_is_queued_though_another_table_cannot_be_read",
+    ),
+    Change(
+        "people are told of an alert at every look",
+        "2.9",
+        WATCH,
+        """"told": sorted(told if trouble else on)""",
+        """"told": sorted(told)""",
+        WATCHED + "test_people_are_told_when_it_begins_and_when_it_is_over_and_not_in_between",
+    ),
+    Change(
+        "an alert that could not be told is forgotten",
+        "2.9",
+        WATCH,
+        """"told": sorted(told if trouble else on)""",
+        """"told": sorted(on)""",
+        WATCHED + "test_what_could_not_be_told_is_told_later_and_status_says_so",
+    ),
+    Change(
+        "usage is asked for at every look",
+        "7",
+        WATCH,
+        "USAGE_EVERY = timedelta(hours=1)",
+        "USAGE_EVERY = timedelta(0)",
+        WATCHED + "test_usage_is_asked_once_an_hour_and_only_while_we_use_any",
+    ),
+    Change(
+        "work out of sight is not waited for",
+        "2.9",
+        STATUS,
+        'for until, since in runs.get(Lane.FRESH, {}).get("hidden", ()) if until > now.isoformat()]',
+        "for until, since in () if until > now.isoformat()]",
+        WATCHED + "test_each_alert_begins_when_its_cause_does[not-in-step-marketo_has_no_calls_left]",
+    ),
+    Change(
+        "in step though nobody reads Dynamics",
+        "2.9",
+        STATUS,
+        'if tick.get("trouble") or tick.get("paused") else None',
+        'if tick.get("paused") else None',
+        WATCHED + "test_each_alert_begins_when_its_cause_does[not-in-step-nobody_answers]",
+    ),
+    Change(
+        "a page of failures begins where the last one began",
+        "2.9",
+        FAILURES,
+        'behind = mark if place == begun else ""',
+        'behind = ""',
+        NOT_IN_STEP + "test_a_page_begins_behind_the_one_before",
     ),
 )

@@ -1,0 +1,374 @@
+"""Whoever owns the sync is told within minutes what is wrong, once, and when it is right again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from sync_core.engine import Engine
+from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
+from sync_core.flows import actions
+from sync_core.flows.status import status
+from sync_core.flows.watch import SAMPLES
+from sync_core.messages import encode
+from sync_core.model import Lane, LedgerRow, State, Work
+from sync_core.rules.alerts import ALERTS
+from tests.flows.org import Org
+from tests.stage import Stage, changed
+
+FIVE_MINUTES = 300
+
+
+@dataclass
+class Channel:
+    """Port `Webhook`: what people read."""
+
+    told: list[tuple[str, list[str]]] = field(default_factory=list)
+    fails: Exception | None = None
+
+    def tell(self, title: str, lines: Sequence[str]) -> None:
+        if self.fails:
+            raise self.fails
+        self.told.append((title, list(lines)))
+
+
+@pytest.fixture
+def channel(stage: Stage) -> Channel:
+    channel = Channel()
+    stage.engine = Engine(replace(stage.world, webhook=channel))
+    stage.world = stage.engine.world
+    return channel
+
+
+def names(stage: Stage) -> list[str]:
+    return [alert["name"] for alert in stage.engine.watch()["alerts"]]
+
+
+# --- every alert, brought about --------------------------------------------------------------------------------
+
+
+def nobody_answers(stage: Stage, org: Org) -> None:
+    """Dynamics is down while something changes."""
+
+    def silent(*_: Any) -> Any:
+        raise Unavailable("no answer")
+
+    org.update("opportunity", org.deal, name="Changed")
+    object.__setattr__(stage.world.source, "changes", silent)
+    for _ in range(4):
+        with pytest.raises(Unavailable):
+            stage.tick()
+        stage.clock.sleep(FIVE_MINUTES)
+
+
+def marketo_has_no_calls_left(stage: Stage, org: Org) -> None:
+    """What changed is put back until the quota is new: no message to be seen."""
+    org.update("opportunity", org.deal, name="Changed")
+    stage.limiter.daily_calls = 100_000
+    stage.limiter.pause(until=stage.clock.now() + timedelta(hours=9), reason="607", quota=True)
+    stage.tick()
+    stage.drain()
+    assert stage.world.queue.peek(Lane.FRESH) == []
+    for _ in range(4):
+        stage.clock.sleep(FIVE_MINUTES)
+        stage.tick()
+
+
+def somebody_forgot_to_resume(stage: Stage, org: Org) -> None:
+    actions.pause(stage.world, "", who="test")
+    for _ in range(5):
+        stage.tick()
+        stage.clock.sleep(FIVE_MINUTES)
+
+
+def the_timer_died(stage: Stage, org: Org) -> None:
+    stage.clock.sleep(1200)
+
+
+def deletions(stage: Stage, org: Org) -> None:
+    for number in range(3):
+        org.delete("opportunity", org.opportunity(f"Gone {number}", account=org.acme))
+    stage.sync()
+    deals = [org.opportunity(f"Deal {number}", account=org.acme) for number in range(200)]
+    stage.sync()
+    for deal in deals:
+        org.delete("opportunity", deal)
+    stage.sync()
+
+
+def a_message_is_poison(stage: Stage, org: Org) -> None:
+    stage.world.queue.poison(Lane.FRESH, encode(Work((org.deal,))))
+    stage.tick()
+
+
+def a_field_is_gone(stage: Stage, org: Org) -> None:
+    text = changed({'probability  = "closeprobability"': 'probability  = "new_gone"'})
+    stage.adopt(text)
+    stage.sync()
+
+
+def most_calls_are_used(stage: Stage, org: Org) -> None:
+    stage.limiter.used = 20_000
+
+
+def detect_stopped_for_days(stage: Stage, org: Org) -> None:
+    """One table can't be read for four days of seven; the others go on."""
+    changes = stage.world.source.changes
+
+    def but_contacts(table: str, link: Any) -> Any:
+        if table == "contact":
+            raise Unavailable("no answer")
+        return changes(table, link)
+
+    object.__setattr__(stage.world.source, "changes", but_contacts)
+    stage.engine.watch()
+    stage.clock.sleep(4 * 86_400)
+    with pytest.raises(Unavailable):
+        stage.tick()
+
+
+def refused(error: ConfigurationError) -> Callable[[Stage, Org], None]:
+    def happen(stage: Stage, org: Org) -> None:
+        def refuse(*_: Any) -> Any:
+            raise error
+
+        object.__setattr__(stage.world.source, "changes", refuse)
+        with pytest.raises(ConfigurationError):
+            stage.tick()
+
+    return happen
+
+
+def another_organization(stage: Stage, org: Org) -> None:
+    stage.engine = stage.variant(subscription="999-XYZ-000")
+    stage.world = stage.engine.world
+    with pytest.raises(ConfigurationError):
+        stage.tick()
+
+
+def the_secret_ends(stage: Stage, org: Org) -> None:
+    stage.engine = stage.variant(credentials_expire=stage.clock.now() + timedelta(days=29))
+    stage.world = stage.engine.world
+
+
+@pytest.mark.parametrize(
+    ("name", "happen"),
+    [
+        ("not-in-step", nobody_answers),
+        ("not-in-step", marketo_has_no_calls_left),
+        ("not-in-step", somebody_forgot_to_resume),
+        ("tick-missed", the_timer_died),
+        ("removals-held", deletions),
+        ("poison", a_message_is_poison),
+        ("field-suspended", a_field_is_gone),
+        ("budget", most_calls_are_used),
+        ("delta-link", detect_stopped_for_days),
+        ("credentials-refused", refused(CredentialsRefused("the secret has expired"))),
+        ("stopped", refused(ConfigurationError("grant the right"))),
+        ("wrong-pair", another_organization),
+        ("credentials-expire", the_secret_ends),
+    ],
+)
+def test_each_alert_begins_when_its_cause_does(
+    stage: Stage, org: Org, channel: Channel, name: str, happen: Callable[[Stage, Org], None]
+) -> None:
+    stage.sync()
+    assert names(stage) == []
+
+    happen(stage, org)
+
+    assert name in names(stage)
+    ((title, lines),) = channel.told
+    assert any(line.startswith(f"{name}: ") for line in lines)
+    assert title.startswith("Opportunity Sync (123-EMU-456): ")
+    assert names(stage) == [line.partition(":")[0] for line in lines]
+    assert len(channel.told) == 1
+
+
+def test_all_alerts_are_brought_about_here() -> None:
+    (mark,) = [m for m in test_each_alert_begins_when_its_cause_does.pytestmark if m.name == "parametrize"]  # type: ignore[attr-defined]
+
+    assert {name for name, _ in mark.args[1]} == ALERTS.keys()
+
+
+# --- told once -------------------------------------------------------------------------------------------------
+
+
+def test_people_are_told_when_it_begins_and_when_it_is_over_and_not_in_between(
+    stage: Stage, org: Org, channel: Channel
+) -> None:
+    stage.sync()
+    rows = [LedgerRow(f"00000000-0000-4000-8000-{n:012x}", state=State.HELD, reason="removals held: x") for n in (1, 2)]
+    stage.world.opportunities.write(rows[:1])
+    stage.engine.watch()
+    stage.world.opportunities.write(rows[1:])
+    stage.clock.sleep(60)
+    stage.engine.watch()
+    assert [lines for _, lines in channel.told] == [
+        [
+            "removals-held: 1 opportunity with removals that wait for approval. "
+            "How to look and to mend: docs/operations.md, removals-held"
+        ]
+    ]
+
+    held = stage.world.opportunities.rows([row.id for row in rows])
+    stage.world.opportunities.write([row.become(State.GONE) for row in held.values()])
+    stage.engine.watch()
+    stage.engine.watch()
+
+    assert [lines for _, lines in channel.told[1:]] == [["removals-held: over"]]
+
+
+def test_what_could_not_be_told_is_told_later_and_status_says_so(stage: Stage, org: Org, channel: Channel) -> None:
+    stage.sync()
+    stage.limiter.used = 25_000
+    channel.fails = ConfigurationError("the address in ALERT_WEBHOOK_URL answers HTTP 404")
+    found = stage.engine.watch()
+    found = stage.engine.watch()
+    assert found["webhook"] == "the address in ALERT_WEBHOOK_URL answers HTTP 404"
+    assert any("nobody is told" in need for need in found["needs you"])
+
+    channel.fails = None
+    stage.engine.watch()
+
+    assert [[line.split(":")[0] for line in lines] for _, lines in channel.told] == [["budget"]]
+    assert status(stage.world)["webhook"] == "well"
+
+
+def test_what_began_while_nobody_was_told_is_not_told_once_it_is_over(stage: Stage, org: Org, channel: Channel) -> None:
+    stage.sync()
+    stage.limiter.used = 25_000
+    channel.fails = Unavailable("no answer")
+    stage.engine.watch()
+    stage.limiter.used = 10
+    channel.fails = None
+
+    stage.engine.watch()
+
+    assert channel.told == []
+
+
+def test_a_webhook_that_is_set_later_tells_only_what_begins_then(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.limiter.used = 25_000
+    stage.engine.watch()
+    channel = Channel()
+    stage.engine = stage.variant(webhook=channel)
+
+    stage.engine.watch()
+
+    assert channel.told == []
+
+
+def test_since_when_an_alert_is_on_is_remembered(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.limiter.used = 25_000
+    began = stage.engine.watch()["at"]
+    stage.clock.sleep(FIVE_MINUTES)
+    stage.tick()
+
+    assert status(stage.world)["alerts"] == [
+        {"name": "budget", "since": began, "text": "25,000 of our 25,000 calls of today are used"}
+    ]
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------
+
+
+def test_a_day_of_samples_is_kept(stage: Stage, org: Org) -> None:
+    stage.sync()
+    for number in range(SAMPLES + 10):
+        if number == SAMPLES:
+            stage.world.queue.put(Work((org.deal,), lane=Lane.SLOW))
+        stage.engine.watch()
+        stage.clock.sleep(FIVE_MINUTES)
+
+    samples = status(stage.world)["backlog"]
+
+    assert len(samples) == SAMPLES
+    assert [slow for _, _, slow in samples] == [0] * (SAMPLES - 10) + [1] * 10
+    assert samples == sorted(samples)
+
+
+def test_usage_is_asked_once_an_hour_and_only_while_we_use_any(stage: Stage, org: Org) -> None:
+    stage.sync()
+
+    def asked() -> int:
+        return sum("usage" in call["path"] for call in stage.marketo.journal.since(0))
+
+    for _ in range(24):
+        stage.engine.watch()
+        stage.clock.sleep(FIVE_MINUTES)
+    assert asked() == 1  # the second hour brought no call of ours but that one
+
+    for number in range(13):
+        org.update("opportunity", org.deal, name=f"Changed {number}")
+        stage.sync()
+        found = stage.engine.watch()
+        stage.clock.sleep(FIVE_MINUTES)
+
+    assert asked() == 3
+    assert found["Marketo calls"]["subscription today"] == len(
+        [call for call in stage.marketo.journal.since(0) if call["path"].startswith("/rest")]
+    )
+
+
+def test_people_who_are_missing_are_counted(stage: Stage, org: Org) -> None:
+    strangers = [org.contact(f"nobody{number}@acme.invalid", org.acme) for number in range(3)]
+    other = org.opportunity("Other", account=org.acme)
+    for contact in strangers:
+        org.stakeholder(contact)
+    org.stakeholder(strangers[0], opportunity=other)
+    while not stage.tick().complete:
+        pass
+    stage.drain()
+
+    missing = stage.engine.watch()["people missing"]
+
+    assert (missing["people"], missing["roles"], missing["opportunities"]) == (3, 4, 2)
+
+
+def test_it_watches_while_everything_is_stopped(stage: Stage, org: Org, channel: Channel) -> None:
+    stage.sync()
+
+    def refuse(*_: Any) -> Any:
+        raise CredentialsRefused("the secret has expired")
+
+    for port, name in ((stage.world.source, "retention"), (stage.world.target, "usage")):
+        object.__setattr__(port, name, refuse)
+    actions.pause(stage.world, "at night", who="test")
+
+    found = stage.engine.watch()
+
+    assert found["verdict"]["text"].startswith("Paused since")
+    assert found["feeds"]["opportunity"]["retention days"] is None
+    assert found["Marketo calls"]["subscription today"] is None
+
+
+def test_links_and_their_life(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.clock.sleep(3600)
+
+    feed = stage.engine.watch()["feeds"]["contact"]
+
+    assert (feed["mode"], feed["seconds"], feed["retention days"]) == ("following", 3600, 7)
+    stage.tick()
+    assert status(stage.world)["feeds"]["contact"]["seconds"] == 0
+
+
+def test_runs_of_all_kinds_latest_first(stage: Stage, org: Org) -> None:
+    for number in range(60):
+        org.update("opportunity", org.deal, name=f"Deal {number}")
+        stage.sync()
+        stage.clock.sleep(60)
+
+    runs = status(stage.world)["runs"]
+
+    assert len(runs) == 50
+    assert [run["at"] for run in runs] == sorted((run["at"] for run in runs), reverse=True)
+    assert {run["what"] for run in runs} == {"detect", "fresh"}
+    assert runs[0]["counts"]
