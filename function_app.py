@@ -79,7 +79,7 @@ def engine() -> Engine:
     """The engine, built on first use: a bad setting fails the invocation, never the host's listing of functions."""
     from sync_core import wiring
 
-    return wiring.engine(hosted=True)
+    return wiring.engine()
 
 
 def deliver(message: func.QueueMessage, *, slow: bool = False) -> None:
