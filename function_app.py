@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, cast
 
 import azure.functions as func
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from sync_core.engine import Engine
 
 app = func.FunctionApp()
+OUTSIDE = cast(func.Context, None)  # who calls a function without being a worker gives no context
 
 # Read when the host lists the functions, and once more for each request (sync_core.web.door): with Microsoft Entra ID
 # the host asks for no key, and the page lets in nobody who is not signed in. Anything else means: by key.
@@ -19,45 +21,58 @@ VISITORS = func.AuthLevel.ANONYMOUS if BY_ENTRA else func.AuthLevel.FUNCTION
 
 
 @app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%")
-def detect_changes(timer: func.TimerRequest) -> None:
+def detect_changes(timer: func.TimerRequest, context: func.Context = OUTSIDE) -> None:
     """Find what changed in Dynamics and put its ids on the queue."""
-    engine().detect()
+    with invocation(context):
+        engine().detect()
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 2-59/5 * * * *")
-def watch_sync(timer: func.TimerRequest) -> None:
+def watch_sync(timer: func.TimerRequest, context: func.Context = OUTSIDE) -> None:
     """Look how things stand, and tell people what has become wrong, or right again."""
-    engine().watch()
+    with invocation(context):
+        engine().watch()
 
 
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync", connection="AzureWebJobsStorage")
-def sync_opportunities(message: func.QueueMessage) -> None:
+def sync_opportunities(message: func.QueueMessage, context: func.Context = OUTSIDE) -> None:
     """Bring Marketo into step with the opportunities of one delivery."""
-    deliver(message)
+    with invocation(context):
+        deliver(message)
 
 
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync-slow", connection="AzureWebJobsStorage")
-def sync_backlog(message: func.QueueMessage) -> None:
+def sync_backlog(message: func.QueueMessage, context: func.Context = OUTSIDE) -> None:
     """The same for a delivery of the slow lane: first loads and full reads, which fresh changes overtake."""
-    deliver(message, slow=True)
+    with invocation(context):
+        deliver(message, slow=True)
 
 
 @app.route("status/{*page}", methods=["GET", "POST"], auth_level=VISITORS)
-def status_page(req: func.HttpRequest) -> func.HttpResponse:
+def status_page(req: func.HttpRequest, context: func.Context = OUTSIDE) -> func.HttpResponse:
     """The status page, what lies below it, and its actions."""
-    return answer(req, req.route_params.get("page") or "")
+    with invocation(context):
+        return answer(req, req.route_params.get("page") or "")
 
 
 @app.route("status.json", methods=["GET"], auth_level=VISITORS)
-def status_json(req: func.HttpRequest) -> func.HttpResponse:
+def status_json(req: func.HttpRequest, context: func.Context = OUTSIDE) -> func.HttpResponse:
     """The status as plain values."""
-    return answer(req, "status.json")
+    with invocation(context):
+        return answer(req, "status.json")
 
 
 @app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 def health(req: func.HttpRequest) -> func.HttpResponse:
     """Whether somebody should look at the status page, for probes: no key, no data."""
     return answer(req, "health")
+
+
+def invocation(context: func.Context) -> AbstractContextManager[None]:
+    """What is measured within is sent at the end (docs/telemetry.md)."""
+    from sync_core import telemetry
+
+    return telemetry.invocation(context)
 
 
 def engine() -> Engine:

@@ -53,6 +53,8 @@ The modules in the order the data meets them:
     web.views, web.acts   what each page shows; its actions, asked before and done
     web.confirmations     what is about to be done, kept until somebody confirms it, once
     web.render, web.words, web.chart, web.export, web.wire   templates, words, lines, CSV, requests and responses
+    telemetry     traces and metrics, and where they and the logs go
+    events        log lines: a name and fields
     model         the nouns, frozen
     errors        the failures, by what happens next
 """

@@ -10,7 +10,6 @@ The wire's errors become classes in the clients' tables and `rules.verdicts`; wh
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from sync_core import events, telemetry
 from sync_core.errors import ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
 from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect
@@ -35,8 +35,6 @@ NOTHING = Work()
 HIDDEN = 100  # messages put back, of which it is remembered since when they wait: the oldest
 PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: three Dataverse requests
 
-log = logging.getLogger("sync_core")
-
 
 class Engine:
     """One per process; safe to call from several threads."""
@@ -47,6 +45,10 @@ class Engine:
 
     def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
         """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
+        with telemetry.run("tick"):
+            return self._detect(time_box)
+
+    def _detect(self, time_box: float) -> Tick:
         begun, read = self.world.clock.monotonic(), self.world.clock.now().isoformat(timespec="seconds")
         try:
             self._check()
@@ -62,7 +64,10 @@ class Engine:
 
     def watch(self) -> dict[str, Any]:
         """Look how things stand, keep what the status page draws, tell people of alerts; also while all is paused."""
-        return watch(self.world)
+        with telemetry.run("watch"):
+            found = watch(self.world)
+            telemetry.measure(found)
+            return found
 
     def deliver(self, body: str, *, dequeue_count: int, lease_ends: datetime, lane: Lane) -> Outcome | None:
         """Handle one queue message. Returning acknowledges it: whatever is unfinished is on the queue again by then.
@@ -72,7 +77,7 @@ class Engine:
         try:
             work = replace(decode(body), lane=lane)
         except NotOurs as error:
-            log.warning("delivery.not_ours reason=%s", error)
+            events.warning("delivery.not_ours", reason=str(error))
             self.world.queue.set_aside(body, str(error))
             return None
         force = work.force or dequeue_count > 1
@@ -88,15 +93,20 @@ class Engine:
 
     def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         """The same for work that came from no queue: `sync --only`."""
+        with telemetry.delivery(work):
+            return self._handle(work, force=force, lease_ends=lease_ends)
+
+    def _handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         begun = self.world.clock.monotonic()
         outcome = self._reconcile(work, force=force, lease_ends=lease_ends)
         for again, delay in outcome.again:
             self.world.queue.put(again, after=timedelta(seconds=delay))
         if outcome.trouble is not None:
-            log.warning("delivery.put_back reason=%s", outcome.trouble)
+            events.warning("delivery.put_back", lane=work.lane, reason=str(outcome.trouble))
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
-        self._note(work.lane, begun, {**outcome.counts, **_trouble(outcome.trouble)}, work, outcome.again)
+        found = {**outcome.counts, **telemetry.fresh(outcome.ages), **_trouble(outcome.trouble)}
+        self._note(work.lane, begun, found, work, outcome.again)
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
@@ -130,7 +140,7 @@ class Engine:
 
         `read` of detect: what had changed in Dynamics by then is on the queue; it outlives ticks that fail.
         """
-        log.info("%s.done %s", name, " ".join(f"{key}={item}" for key, item in value.items() if item))
+        telemetry.done("tick.done" if name == "detect" else "delivery.done", {"lane": name, **value})
         now = self.world.clock.now()
         counts = {key: item for key, item in value.items() if item and type(item) is int}
         run = {
@@ -138,7 +148,8 @@ class Engine:
             "seconds": round(self.world.clock.monotonic() - begun, 1),
             "counts": counts,
             "trouble": value.get("trouble", ""),
-            "trace": work.traceparent[3:35],
+            "trace": telemetry.trace_id(),
+            "freshness": value.get("freshness", []),
             "size": work.size,
             "done": work.size - counts.get("put back", 0),
         }

@@ -14,11 +14,12 @@ from sync_core.errors import ConfigurationError
 from sync_core.model import DEFAULT_SCHEDULE
 
 STORAGE = "AzureWebJobsStorage"
+TELEMETRY = ("", "console", "off")  # '': to Application Insights, if its connection string is set
 LONGEST_LATE_WRITE_S = 300  # a failed message comes back after host.json's visibilityTimeout, no sooner (§2.4)
 SIGN_INS = ("key", "entra")  # who may open the status page: sync_core.web.door
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _HOST = re.compile(r"[A-Za-z0-9.-]+|::1")
-_KEYS = re.compile(r"(?:AccountKey|SharedAccessSignature)=([^;]+)")
+_KEYS = re.compile(r"(?:AccountKey|SharedAccessSignature|InstrumentationKey)=([^;]+)")
 
 
 WHERE = "Functions read app settings (locally local.settings.json), commands the environment."
@@ -61,6 +62,8 @@ class Settings:
     storage_table_uri: str = ""
     storage_blob_uri: str = ""
     storage_client_id: str = ""
+    applicationinsights_connection_string: str = field(default="", repr=False)
+    sync_telemetry: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -89,8 +92,14 @@ class Settings:
             missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
         problems = [Problem(name) for name in missing] + problems
         addresses = [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
-        addresses.append(Problem(STORAGE, _bad_connection(str(values.get("storage_connection", "")))))
+        addresses += [
+            Problem(_environment(name), _bad_connection(_environment(name), str(values.get(name, ""))))
+            for name in ("storage_connection", "applicationinsights_connection_string")
+        ]
         problems += [each for each in addresses if each.text]
+        if values.get("sync_telemetry", "") not in TELEMETRY:
+            what = f"SYNC_TELEMETRY must be {' or '.join(filter(None, TELEMETRY))}, or left out"
+            problems.append(Problem("SYNC_TELEMETRY", what))
         for name, most in _MOST.items():
             if int(str(values.get(name, 0))) > most:
                 what = f"{name.upper()} must be at most {most}: Marketo allows no more (marketo.md §2)"
@@ -128,6 +137,8 @@ class Settings:
             self.alert_webhook_url,
             self.storage_connection,
             *_KEYS.findall(self.storage_connection),
+            self.applicationinsights_connection_string,
+            *_KEYS.findall(self.applicationinsights_connection_string),
         )
         return tuple(value for value in values if value)
 
@@ -183,11 +194,11 @@ _READERS: Mapping[str, Callable[[str, str, list[Problem]], str | int | datetime]
 """How a setting is read, by its field's type."""
 
 
-def _bad_connection(text: str) -> str:
+def _bad_connection(setting: str, text: str) -> str:
     """What is wrong with a connection string: plain HTTP to another machine shows its signatures to everybody."""
     hosts = {urlsplit(url).hostname for url in re.findall(r"Endpoint=(http://[^;]*)", text, re.IGNORECASE)}
     plain = re.search(r"DefaultEndpointsProtocol=http(;|$)", text, re.IGNORECASE) and "endpoint=" not in text.lower()
-    return f"{STORAGE} must use https://" if plain or hosts - _LOOPBACK else ""
+    return f"{setting} must use https://" if plain or hosts - _LOOPBACK else ""
 
 
 def _bad_url(name: str, url: str) -> Problem:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from sync_core import telemetry
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.dataverse import DataverseClient, credentials_expire
 from sync_core.adapters.limiter import SharedLimiter
@@ -34,7 +35,9 @@ R = TypeVar("R")
 @cache
 def engine() -> Engine:
     """The process's engine, built on first use. Raises ConfigurationError naming everything that is wrong."""
-    return build(Settings.from_env(os.environ))
+    settings = Settings.from_env(os.environ)
+    telemetry.start(settings, os.environ)
+    return build(settings)
 
 
 def build(settings: Settings, *, prefix: str = "") -> Engine:
@@ -117,11 +120,11 @@ def read_config(path: Path) -> SyncConfig:
 
 
 def threads(number: int) -> FanOut:
-    """A pool's `map`; one item is done in the caller's thread."""
+    """A pool's `map`, within the caller's span; one item is done in the caller's thread."""
     pool = ThreadPoolExecutor(number, thread_name_prefix="sync")
 
     def fan_out(function: Callable[[T], R], items: Iterable[T], /) -> Iterator[R]:
         todo = list(items)
-        return map(function, todo) if len(todo) < 2 else pool.map(function, todo)
+        return map(function, todo) if len(todo) < 2 else pool.map(telemetry.carried(function), todo)
 
     return fan_out

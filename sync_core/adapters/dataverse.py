@@ -20,6 +20,7 @@ from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 from cryptography.x509 import load_pem_x509_certificate
 from urllib3.util import parse_url
 
+from sync_core import telemetry
 from sync_core.adapters.transport import Again, Anonymous, Bearer, Memo, Reply, Transport
 from sync_core.errors import (
     ColumnsChanged,
@@ -596,7 +597,10 @@ class DataverseClient:
                 raise Again(Unavailable("Dataverse answered with something that is no answer"))
             return body
 
-        return self._transport.repeat(attempt)
+        with telemetry.call("Dataverse", "GET", _endpoint(url, table)) as call:
+            found = self._transport.repeat(attempt)
+            call.records = len(found["value"]) if isinstance(found.get("value"), list) else 1
+            return found
 
     def _signed(self, url: str, headers: Mapping[str, str]) -> Reply:
         """One request, and after a 401 another with a new token, once (dataverse.md §1.1)."""
@@ -620,6 +624,7 @@ class DataverseClient:
     def _explained(self, reply: Reply, table: str, *, link: bool) -> SyncError | Again:
         """The error for *reply*: by its code where Dataverse gave one, else by its status."""
         code, message = _error_of(reply)
+        telemetry.refused([code])
         if _expired(reply, code, message):
             return DeltaLinkExpired(f"the delta link of {table} has expired ({code or reply.status})")
         if reply.status == 403:
@@ -642,6 +647,11 @@ class DataverseClient:
 
 
 _SAFE = "(),'=$:/"
+
+
+def _endpoint(url: str, table: str) -> str:
+    """For telemetry: the table, or what else is asked for; nothing of what *url* asks about it."""
+    return "EntityDefinitions" if "/EntityDefinitions(" in urlsplit(url).path else table or "WhoAmI"
 
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:

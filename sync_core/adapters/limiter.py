@@ -16,7 +16,6 @@ else has written, or before we wait or refuse.
 
 from __future__ import annotations
 
-import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from sync_core import events
 from sync_core.errors import ConfigurationError, QuotaExhausted, RetryLater, SyncError, Throttled, Unavailable
 from sync_core.ports import Clock, Documents
 
@@ -51,8 +51,6 @@ WISH = 5.0
 
 KEPT = 10
 """Percent of the day's calls that the slow lane leaves to the fresh one."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +157,7 @@ class SharedLimiter:
             return share if share.pause and share.pause.until >= new.until else replace(share, pause=new)
 
         self._change(longer)
+        events.warning("limiter.paused", kind=new.kind, until=until.isoformat(timespec="seconds"), reason=reason)
 
     def used_today(self) -> int:
         with self._lock:
@@ -252,7 +251,7 @@ class SharedLimiter:
             self._change(without)
         except RetryLater:
             # Marketo's answer matters more than the slot, which lapses by itself.
-            _log.warning("limiter.slot_not_given_back", exc_info=True)
+            events.warning("limiter.slot_not_given_back", exc_info=True)
 
     def _change(self, change: Callable[[Share], Share]) -> None:
         """Write *change*, on top of whatever others wrote in between."""

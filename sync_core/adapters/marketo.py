@@ -7,7 +7,6 @@ applied (design.md §2.4).
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from random import random as chance
 from typing import Any
 from urllib.parse import urlencode
 
+from sync_core import events, telemetry
 from sync_core.adapters.limiter import next_reset
 from sync_core.adapters.transport import Again, Bearer, Memo, Reply, Transport, retry_after, status_error
 from sync_core.errors import (
@@ -59,8 +59,6 @@ _REFUSED_TOKENS = {"601", "602"}
 _STOPS = {"603", "1018"}
 # A subscription that can't be reached does not come back in seconds, and a new token was tried already.
 _LONG_WAITS = {"614", *_REFUSED_TOKENS}
-
-_log = logging.getLogger(__name__)
 
 _LEAD_FIELDS = ["id", "updatedAt", "externalCompanyId"]
 _KEYS: Mapping[MarketoObject, str] = {
@@ -124,7 +122,8 @@ class MarketoTokens:
     def _refresh(self) -> None:
         """Inside the margin Marketo gives the old token again: use it for half its rest, or sleep it out."""
         for _ in range(3):
-            token, seconds = self._transport.repeat(self._ask)
+            with telemetry.call("Marketo", "POST", "identity/oauth/token"):
+                token, seconds = self._transport.repeat(self._ask)
             if seconds > self.BARELY:
                 self._token = token
                 self._until = self._clock.monotonic() + seconds - min(self.MARGIN, seconds / 2)
@@ -286,7 +285,10 @@ class MarketoClient:
             yield from _items(page)
 
     def _read(self, request: _Request) -> _Envelope:
-        return self._transport.repeat(lambda: self._signed(request))
+        with telemetry.call("Marketo", "GET", request.resource) as call:
+            envelope = self._transport.repeat(lambda: self._signed(request))
+            call.records = len(_items(envelope))
+            return envelope
 
     def _write(self, path: str, body: Mapping[str, Any], timeout: float, until: datetime) -> Answers:
         """One write call; once an attempt got no answer, every outcome says so."""
@@ -301,12 +303,15 @@ class MarketoClient:
                 unanswered = unanswered or again.unanswered
                 raise
 
-        try:
-            answers = _answers(self._transport.repeat(attempt, seconds=WRITE_PATIENCE), len(body["input"]))
-            self._refuse_systemic(answers)
-        except SyncError as error:
-            raise (_still_unanswered(error) if unanswered else error) from None
-        return Answers(answers, unanswered)
+        with telemetry.call("Marketo", "POST", request.resource) as call:
+            call.records = len(body["input"])
+            try:
+                answers = _answers(self._transport.repeat(attempt, seconds=WRITE_PATIENCE), len(body["input"]))
+                call.take(answer.code for answer in answers)
+                self._refuse_systemic(answers)
+            except SyncError as error:
+                raise (_still_unanswered(error) if unanswered else error) from None
+            return Answers(answers, unanswered)
 
     def _refuse_systemic(self, answers: Sequence[Answer]) -> None:
         """The same complaint from every record is no record's fault (design.md §6)."""
@@ -364,7 +369,7 @@ class MarketoClient:
         if not isinstance(body, dict) or not isinstance(body.get("success"), bool):
             text = f"Marketo answered {request.method} {request.resource} with something that is no answer"
             raise Again(Unavailable(text, unanswered=request.write))
-        _log.debug("marketo.answered %s %s %s", request.method, request.resource, body.get("requestId"))
+        telemetry.refused((code for code, _ in _errors(body)), str(body.get("requestId", "")))
         self._skew = _skew(str(body.get("requestId", "")), self._clock.now(), self._skew)
         return body
 
@@ -374,7 +379,7 @@ class MarketoClient:
         error = failure(errors, write=request.write, seconds_to_reset=(next_reset(now) - now).total_seconds())
         for code, _ in errors:
             self._tell_others(code, error)
-        _log.info("marketo.refused %s %s %s", request.method, request.resource, [code for code, _ in errors])
+        events.info("marketo.refused", endpoint=request.resource, codes=[code for code, _ in errors])
         if isinstance(error, Throttled | Unavailable) and not any(code in _LONG_WAITS for code, _ in errors):
             return Again(error)
         return error

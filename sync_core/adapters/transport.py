@@ -24,6 +24,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
+from sync_core import telemetry
 from sync_core.errors import (
     ConfigurationError,
     DeltaLinkExpired,
@@ -158,6 +159,7 @@ class Transport:
         """
         where = f"{self._service} {method} {urlsplit(url).path}"
         deadline = self._clock.monotonic() + CONNECT_TIMEOUT + read_timeout
+        telemetry.sent()
         try:
             with self._session.request(
                 method,
@@ -169,11 +171,13 @@ class Transport:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                return Reply(response.status_code, response.headers, self._body(response, deadline))
+                reply = Reply(response.status_code, response.headers, self._body(response, deadline))
         except requests.RequestException as error:
             raise _lost(where, error) from None
         except OSError as error:  # requests says so when the file is not there
             raise ConfigurationError(f"REQUESTS_CA_BUNDLE can't be used: {error}") from None
+        telemetry.answered(reply.status, reply.request_id)
+        return reply
 
     def _body(self, response: requests.Response, deadline: float) -> bytes:
         """The whole body of a good answer; of any other its beginning, which is all that is looked at."""

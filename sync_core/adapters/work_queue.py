@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError
 from azure.storage.queue import QueueClient, QueueMessage, QueueServiceClient, TextBase64EncodePolicy
 
+from sync_core import events, telemetry
 from sync_core.adapters.tables import error_code, storage_answers
 from sync_core.messages import MAX_BYTES, encode, split
 from sync_core.model import Lane, Letter, Work
@@ -35,8 +36,6 @@ ROLE = "Storage Queue Data Contributor"
 AT_ONCE = 32  # messages of one receive, the service's limit
 LOST = {"MessageNotFound", "PopReceiptMismatch"}
 
-_log = logging.getLogger(__name__)
-
 
 class StorageQueue:
     """Port `Queue`. *prefix* stands in front of every queue's name, so that tests share an account."""
@@ -56,6 +55,7 @@ class StorageQueue:
     def put(self, work: Work, *, after: timedelta = timedelta(0)) -> None:
         """Send it, in several messages if one can't hold its ids; a longer *after* than 7 days becomes 7 days."""
         delay = _seconds(min(after, LONGEST_DELAY))
+        work = replace(work, traceparent=work.traceparent or telemetry.traceparent())
         for part in split(work):
             with self._answers(_queue_of(work.lane)) as queue:
                 queue.send_message(encode(part), visibility_timeout=delay, time_to_live=FOREVER)
@@ -114,7 +114,7 @@ class StorageQueue:
             except HttpResponseError as error:
                 if error_code(error) not in LOST:
                     raise
-                _log.info("queue.lease_lost", extra={"queue": name})
+                events.info("queue.lease_lost", queue=name)
 
     @contextmanager
     def _looking(self, name: Name) -> Iterator[QueueClient]:

@@ -101,11 +101,15 @@ class OpportunityCase(Case):
 
 @dataclass(slots=True)
 class Outcome:
-    """What one delivery did, and what has to be put back: (work, seconds until it is visible)."""
+    """What one delivery did, and what has to be put back: (work, seconds until it is visible).
+
+    `ages`: of each opportunity that changed itself, the seconds from then to Marketo's answer; in the fresh lane only.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     again: list[tuple[Work, float]] = field(default_factory=list)
     trouble: SyncError | None = None
+    ages: list[float] = field(default_factory=list)
 
 
 def seconds_to_wait(trouble: SyncError | None) -> float:

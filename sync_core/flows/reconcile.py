@@ -26,7 +26,7 @@ from sync_core.flows.people import People, check_fields, create, link, people
 from sync_core.flows.references import COMPANIES, SALES_PERSONS, References
 from sync_core.flows.roles import OPPORTUNITY_ID, Roles
 from sync_core.flows.world import World
-from sync_core.model import Answer, LedgerRow, MarketoObject, Row, State, Verdict, Work
+from sync_core.model import Answer, Lane, LedgerRow, MarketoObject, Row, State, Verdict, Work
 from sync_core.rules.association import Exclusion, account_of, settle
 from sync_core.rules.fields import digests
 from sync_core.rules.planning import NOT_VISIBLE_ATTEMPTS, changed_fields, refusal, wait
@@ -38,6 +38,7 @@ DUE = "due"
 ASK_AGAIN = (DUE, "only")
 MISSING_FOR = timedelta(minutes=10)
 CONFLICT_DELAY_S = 5.0
+NEW_FOR = timedelta(days=1)  # an opportunity the ledger doesn't know yet counts as new: freshness is told of it
 UNDECIDED = (Exclusion.SEVERAL, Exclusion.UNASKED)  # nobody knows who it is: the role that is there stays
 
 
@@ -56,6 +57,7 @@ class _Delivery:
         self.force = force
         self.config = world.config
         self.counts: Counter[str] = Counter()
+        self.ages: list[float] = []
         self.cases: dict[str, OpportunityCase] = {}
         self.calls = Calls(world, deadline, postponed=work.postponed)
         self.companies = References(world, COMPANIES, self.calls, self.counts)
@@ -239,6 +241,8 @@ class _Delivery:
             case.posted = True
             case.adopt = answer.status == "updated" and not case.row.fields
             self.counts["opportunities posted"] += 1
+            if self.work.lane is Lane.FRESH and (changed := _changed(case, self._now)):
+                self.ages.append(max(0.0, (self._now - changed).total_seconds()))
 
     # --- removals -----------------------------------------------------------------------------------------
 
@@ -300,7 +304,7 @@ class _Delivery:
 
     def _record(self) -> Outcome:
         """Write every row under its ticket, and hand back what could not be finished."""
-        outcome = Outcome(self.counts)
+        outcome = Outcome(self.counts, ages=self.ages)
         rows = [self._next(case) for case in self.cases.values() if case.going_on]
         for row in rows:
             self.counts[f"opportunities {row.state}"] += 1
@@ -386,7 +390,7 @@ class _Delivery:
                 references.cases.setdefault(key, ReferenceCase(LedgerRow(key), self.force))
         for case in (*self.cases.values(), *self.companies.cases.values(), *self.sales_persons.cases.values()):
             case.trouble = case.trouble or error
-        outcome = Outcome(self.counts)
+        outcome = Outcome(self.counts, ages=self.ages)
         self._put_back(outcome, set())
         return outcome
 
@@ -418,6 +422,16 @@ class _Delivery:
         troubles = (case.trouble for case in (*mine, *companies, *users) if case.trouble)
         outcome.trouble = next(troubles, None)
         self.counts["put back"] += len(mine)
+
+
+def _changed(case: OpportunityCase, now: datetime) -> datetime | None:
+    """When its own row changed, if that is what brought it here; a first load's old rows did not change just now."""
+    row = case.seen.row if case.seen else {}
+    if not row.get("modifiedon") or row.get("versionnumber") == case.row.version:
+        return None
+    if case.row.version is None and datetime.fromisoformat(row["createdon"]) < now - NEW_FOR:
+        return None
+    return datetime.fromisoformat(row["modifiedon"])
 
 
 def _known(observation: Observation, case: OpportunityCase) -> dict[str, Any]:

@@ -6,13 +6,13 @@ same people and post the same companies at the same time, and then lose each oth
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from sync_core import events
 from sync_core.errors import NoTurn, RetryLater
 from sync_core.flows.world import World
 from sync_core.model import Lane
@@ -22,8 +22,6 @@ AT_ONCE = 4
 WAIT_S = 5.0
 WAIT_MOST_S = 300.0
 A_MESSAGE_S = 0.1  # of waiting for each that waits: of a long backlog ten come by a second, however many machines ask
-
-_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -45,7 +43,7 @@ def turn(world: World, *, until: datetime) -> Iterator[None]:
             world.change(*TURNS, lambda value: {name: end for name, end in value.items() if name != mine})
         except RetryLater:
             # What the delivery did matters more than its turn, which lapses by itself.
-            _log.warning("turn.not_given_back", exc_info=True)
+            events.warning("turn.not_given_back", exc_info=True)
 
 
 def _wait(world: World) -> float:

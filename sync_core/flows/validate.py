@@ -9,7 +9,6 @@ Dynamics. Marketo is asked to delete one random key of each object, which nobody
 
 from __future__ import annotations
 
-import logging
 import traceback
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from sync_core import events
 from sync_core.errors import ConfigurationError, RetryLater, SplitBatch, SyncError
 from sync_core.flows.detect import BUSY_QUEUE, OPPORTUNITY, side_tables
 from sync_core.flows.guard import PAUSE, compare_pair
@@ -37,8 +37,6 @@ from sync_core.rules.fields import length
 from sync_core.rules.filters import FILTER, ONLY, sides
 from sync_core.rules.schedule import last_due
 from sync_core.rules.sources import LOOKUPS, Need, needs
-
-_log = logging.getLogger(__name__)
 
 RETENTION_DAYS = 7  # what Dataverse keeps by default (dataverse.md §0)
 MORE_CALLS = "wait until 06:05 UTC, or raise MARKETO_DAILY_CALLS"
@@ -124,7 +122,7 @@ def _tried(run: Callable[[], Finding]) -> Finding:
     except Exception as error:  # noqa: BLE001 - one check must not keep the others from being shown
         code = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"  # its text may be anybody's
-        _log.error("validate.unexpected %s", where)
+        events.error("validate.unexpected", where=where)
         return Finding(
             Light.RED, f"an answer that nobody expected ({where})", "report it with this line; nothing was changed"
         )

@@ -5,11 +5,11 @@ Apart from detect: it goes on while detect is paused, stopped, stuck or dead.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from sync_core import events
 from sync_core.errors import SyncError
 from sync_core.flows.status import WATCH, status
 from sync_core.flows.world import World
@@ -18,8 +18,6 @@ SAMPLES = 288  # of five minutes each: 24 hours
 USAGE_EVERY = timedelta(hours=1)
 PEOPLE_EVERY = timedelta(hours=1)
 RETENTION_EVERY = timedelta(hours=24)
-
-_log = logging.getLogger(__name__)
 
 
 def watch(world: World) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def _seldom(world: World, name: str, every: timedelta, count: Any) -> None:
     try:
         found = count(known)
     except SyncError as error:
-        _log.info("watch.not_counted name=%s reason=%s", name, error)
+        events.info("watch.not_counted", what=name, reason=str(error))
         return
     if found is not None:
         value = {**found, "counted": now.isoformat(timespec="seconds")}
@@ -78,11 +76,11 @@ def _tell(world: World, found: Mapping[str, Any]) -> None:
             world.webhook.tell(_title(found), _lines(on, began, ended))
         except SyncError as error:
             trouble = str(error)
-            _log.warning("watch.not_told reason=%s", error)
+            events.warning("watch.not_told", reason=trouble)
     for name in began:
-        _log.warning("alert.began name=%s text=%s", name, on[name]["text"])
+        events.warning("alert.began", alert=name, text=on[name]["text"])
     for name in ended:
-        _log.info("alert.ended name=%s", name)
+        events.info("alert.ended", alert=name)
     value = {"on": on, "told": sorted(told if trouble else on), "webhook": trouble}
     if value != known:
         world.documents.write(WATCH, "alerts", value, document.ticket if document else None)

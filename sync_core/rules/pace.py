@@ -48,6 +48,12 @@ def _busy(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
+def percentiles(ages: Sequence[float]) -> list[float]:
+    """The median and the 99th percentile, by nearest rank: values that occurred."""
+    ordered = sorted(ages)
+    return [round(ordered[-(-len(ordered) * percent // 100) - 1], 1) for percent in (50, 99)]
+
+
 def in_words(found: dict[str, int | None]) -> str:
     """`about 56 messages, empty in 42 minutes`."""
     messages, minutes = found["messages"] or 0, found["minutes until empty"]

@@ -192,7 +192,7 @@ def test_the_commands_write_down_who_asked(
     stage.clock.sleep(1)
     assert cli.main(["repoint", "--confirm", "--json"]) == cli.GOOD
     assert latest(stage)[0]["what"].startswith("repoint: accepted organization ")
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["munchkin"] == "123-EMU-456"
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["accepted"]["munchkin"] == "123-EMU-456"
 
 
 def test_nobody_but_a_user_of_the_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

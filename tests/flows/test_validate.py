@@ -197,7 +197,7 @@ def test_storage_that_does_not_answer_and_what_nobody_expected_are_red_and_the_r
 
     same(RED, checks["queues"], "no answer", "try again")
     same(RED, checks["blobs"], "KeyError in test_validate.py:", "report it")
-    assert "validate.unexpected KeyError in test_validate.py:" in caplog.text
+    assert 'validate.unexpected where="KeyError in test_validate.py:' in caplog.text
     assert "secret" not in f"{checks['blobs']} {caplog.text}"
     assert checks["queue"].light is UNKNOWN
     assert checks["people"].light is GREEN
