@@ -38,6 +38,7 @@ STOP_S = 10
 TICK_S = 45
 PAGE_LINE = re.compile(r"^status_page: .*(http://.*)/status/", re.MULTILINE)
 TICK_LINE = re.compile(r"detect_changes ok (\d+\.\d+) s")
+PAGE_LINE = re.compile(r"^status_page: \S+ (http://[^/]+/api/status)", re.MULTILINE)
 OURS = ("DATAVERSE_", "MARKETO_", "SYNC_", "AzureWebJobs")
 
 
@@ -109,6 +110,11 @@ class Host(Program):
         self._read = log.stat().st_size if log.exists() else 0
         self._looked = time.monotonic()
         super().__init__("host", ["tools.local_host", *arguments, "--timer-now", *more], folder, environment)
+
+    @property
+    def page(self) -> str:
+        """Where the status page is; the last host's, if there were several in this folder."""
+        return PAGE_LINE.findall(self.log.read_text())[-1]
 
     def wait_for_tick(self, *, after: float) -> None:
         """Until a tick has ended that began after the moment *after* (of the monotonic clock)."""
