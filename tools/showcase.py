@@ -106,7 +106,7 @@ class Showcase:
 
     def _start(self) -> Host:
         host = self.services.start_host(*(("--function-key", self.key) if self.key else ()))
-        self.api = host.url()
+        self.api = host.page().removesuffix("/status")
         return host
 
     def _happen(self) -> None:

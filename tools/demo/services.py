@@ -36,7 +36,6 @@ LOOK_EVERY_S = 0.02
 START_S = 60
 STOP_S = 10
 TICK_S = 45
-PAGE_LINE = re.compile(r"^status_page: .*(http://.*)/status/", re.MULTILINE)
 TICK_LINE = re.compile(r"detect_changes ok (\d+\.\d+) s")
 PAGE_LINE = re.compile(r"^status_page: \S+ (http://[^/]+/api/status)", re.MULTILINE)
 OURS = ("DATAVERSE_", "MARKETO_", "SYNC_", "AzureWebJobs")
@@ -107,14 +106,19 @@ class Host(Program):
         options = {"settings": "none.json", "lease": LEASE_S, "timer-lock": TIMER_LOCK_S, "poll": POLL_S}
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         log = folder / "host.log"
-        self._read = log.stat().st_size if log.exists() else 0
+        self._began = self._read = log.stat().st_size if log.exists() else 0
         self._looked = time.monotonic()
         super().__init__("host", ["tools.local_host", *arguments, "--timer-now", *more], folder, environment)
 
-    @property
     def page(self) -> str:
-        """Where the status page is; the last host's, if there were several in this folder."""
-        return PAGE_LINE.findall(self.log.read_text())[-1]
+        """Where the status page is, as soon as it is there."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if found := PAGE_LINE.search(self.log.read_bytes()[self._began :].decode(errors="replace")):
+                return found[1]
+            self.require_running()
+            time.sleep(LOOK_EVERY_S)
+        raise Failed(f"{self.name} did not start within {START_S} s")
 
     def wait_for_tick(self, *, after: float) -> None:
         """Until a tick has ended that began after the moment *after* (of the monotonic clock)."""
@@ -132,16 +136,6 @@ class Host(Program):
             if self._looked > deadline:
                 raise Failed(f"no tick within {TICK_S} s")
             time.sleep(LOOK_EVERY_S)
-
-    def url(self) -> str:
-        """Where its HTTP functions answer, the routes' prefix included; as soon as they do."""
-        deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
-            if found := PAGE_LINE.search(self.log.read_text()):
-                return found[1]
-            self.require_running()
-            time.sleep(LOOK_EVERY_S)
-        raise Failed(f"{self.name} did not start within {START_S} s")
 
     def _new_lines(self) -> list[str]:
         with self.log.open("rb") as log:
