@@ -51,6 +51,14 @@ CHANGES = (
         "tests/telemetry/test_worker.py::test_libraries_instrumented_by_the_worker_are_put_back",
     ),
     Change(
+        "addresses with queries sent by the Azure SDKs",
+        "2.10",
+        TELEMETRY,
+        "    settings.tracing_implementation = None\n    settings.tracing_enabled = False\n",
+        "    assert settings\n",
+        "tests/telemetry/test_worker.py::test_libraries_instrumented_by_the_worker_are_put_back",
+    ),
+    Change(
         "libraries instrumented by our own exporter",
         "2.10",
         TELEMETRY,
