@@ -1,6 +1,7 @@
 """The operator's commands: the same settings and the same engine as the functions (design.md §9).
 
-Exit code 0: good, 1: something needs a person, 2: wrong usage or settings.
+Exit code 0: good, 1: something needs a person, 2: wrong usage or settings. With `--json` all that is printed is one
+JSON object on standard output; an error is `{"error": text}`, with `remedy` where that is not part of the text.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import shorten
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 from sync_core import telemetry
@@ -33,12 +34,12 @@ from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
 from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, of_ids, page
-from sync_core.flows.guard import check_not_paused
+from sync_core.flows.guard import PAUSE, check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
-from sync_core.flows.status import held, lanes, status
+from sync_core.flows.status import before_repoint, lanes, removals, status
 from sync_core.flows.validate import Light, Setup, as_plain
 from sync_core.mapping import OWN_FIELDS, PERIOD, place_of
 from sync_core.messages import split
@@ -66,8 +67,28 @@ LOOK_S = 300.0  # between looks for changes while a backlog is worked off: as of
 OLDEST = datetime(1900, 1, 1, tzinfo=UTC)  # Dataverse refuses to compare with times of long before
 
 
+QUEUED = "the functions take it within seconds, after what waits before it; or run `sync`"
+AT_NEXT_TICK = "the functions begin at their next tick, by default within five minutes; or run `sync`"
+
+
+class _Usage(Exception):
+    """What the parser refuses; its own way to end is to print and exit."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _Usage(self, message)
+
+
 def main(arguments: Sequence[str]) -> int:
-    options = _parser().parse_args(arguments)
+    try:
+        options = _parser().parse_args(arguments)
+    except _Usage as usage:
+        parser, message = usage.args
+        if "--json" not in arguments:
+            argparse.ArgumentParser.error(parser, message)
+        show({"error": f"{message}. Nothing was done.", "remedy": f"{parser.prog} --help"}, as_json=True)
+        return USAGE
     logging.getLogger("sync_core").setLevel(logging.ERROR)  # what a command meets, it prints itself
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
     try:
@@ -75,23 +96,40 @@ def main(arguments: Sequence[str]) -> int:
         with telemetry.invocation(None), telemetry.command(options.command):
             return int(options.run(app, options))
     except ConfigurationError as error:
-        complain(f"{options.command}: {error}")
+        _tell(options, str(error))
         return USAGE
     except SyncError as error:
         minutes = -(-int(getattr(error, "delay", 0)) // 60)
         when = f"try again in {counted(minutes, 'minute')}" if minutes > 1 else "try again"
-        complain(f"{options.command}: {str(error).rstrip('.')}. Nothing is lost; {when}.")
+        _tell(options, f"{str(error).rstrip('.')}.", f"Nothing is lost; {when}.")
         return PROBLEMS
     except KeyboardInterrupt:
-        print(f"\n{options.command}: stopped. Nothing is lost; run it again.", file=sys.stderr)
+        print(file=sys.stderr)
+        _tell(options, "stopped.", "Nothing is lost; run it again.")
         return 128 + signal.SIGINT
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
 
 
+def _tell(options: argparse.Namespace, error: str, remedy: str = "") -> None:
+    if options.json:
+        show({"error": error} | ({"remedy": remedy} if remedy else {}), as_json=True)
+    else:
+        name = " ".join(filter(None, (options.command, getattr(options, "action", ""))))
+        complain(f"{name}: {error} {remedy}".rstrip())
+
+
+def _said(app: Engine, options: argparse.Namespace, did: Mapping[str, Any], then: str) -> int:
+    """What was done, and what comes of it when."""
+    if pause := app.world.documents.read(*PAUSE):
+        then = f"nothing before `resume`: paused since {pause.value['since']}"
+    show({**did, "then": then}, as_json=options.json)
+    return GOOD
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m sync_core",
         description="Keep Marketo opportunities in step with Dynamics 365 Sales. For the settings see README.md.",
     )
@@ -119,11 +157,15 @@ def _parser() -> argparse.ArgumentParser:
     command("status", _status, "Where everything stands.")
     one = command("explain", _explain, "Why an opportunity has the roles and values it has in Marketo.")
     one.add_argument("id", metavar="ID|NAME", help="the opportunity's id in Dynamics, or part of its name")
-    one = command("approve-removals", _approve, "List held removals and, with --yes, let them pass.")
-    one.add_argument("--yes", action="store_true", help="approve everything that is held now")
+    one = command("approve-removals", _approve, "List held removals by name and, with --yes, let them pass.")
+    one.add_argument("ids", type=_guid, nargs="*", metavar="ID", help="only these opportunities")
+    one.add_argument("--yes", action="store_true", help="approve what is held now, or only the ids given")
     _add_failures(commands)
     one = command("resync", _resync, "Look at some opportunities again now, trusting no memory.")
     one.add_argument("ids", type=_guid, nargs="+", metavar="ID", help="opportunities, by their ids in Dynamics")
+    one.add_argument(
+        "--gone", action="store_true", help="Dynamics shows none of them: take from Marketo what a comparison lacks"
+    )
     one = command("backfill", _backfill, "Look at all opportunities again in the slow lane; post only what differs.")
     one.add_argument(
         "--since", type=_since, metavar="WHEN", help="only those changed since 2026-01-31, or P24M: months"
@@ -140,7 +182,7 @@ def _parser() -> argparse.ArgumentParser:
         "--why", type=_why, default="", metavar="TEXT", help="shown by `status`; no names or addresses, please"
     )
     command("resume", _resume, "Go on after `pause`; what piled up is handled within five minutes.")
-    one = command("repoint", _repoint, "Accept another org or Marketo subscription than the state was made with.")
+    one = command("repoint", _repoint, "Tell whom the state belongs to and, with --confirm, accept other services.")
     one.add_argument("--confirm", action="store_true", help="do it: everything is read and posted again")
     return parser
 
@@ -430,23 +472,30 @@ def _tell_matches(options: argparse.Namespace, matches: Mapping[str, str]) -> in
 
 
 def _approve(app: Engine, options: argparse.Namespace) -> int:
-    waiting = held(app.world)
+    found = removals(app.world, options.ids or None)
+    if unheld := sorted(set(options.ids) - {each["id"] for each in found}):
+        raise ConfigurationError(f"nothing is held of {', '.join(unheld)}. Nothing was done.")
     if options.yes:
-        show(actions.approve_removals(app.world, who=_who()).values, as_json=options.json)
-        return GOOD
-    if options.json or not waiting:
-        show({"held": waiting}, as_json=options.json)
+        done = actions.approve_removals(app.world, options.ids or None, who=_who())
+        return _said(app, options, done.values, f"Dynamics is read once more, then they go: {QUEUED}")
+    number = len(found) if options.ids else app.world.opportunities.counts()[State.HELD]
+    if options.json or not found:
+        show({"held": found, "number": number}, as_json=options.json)
     else:
-        print(held_removals(waiting))
-    return PROBLEMS if waiting else GOOD
+        print(held_removals(found, number))
+    return PROBLEMS if found else GOOD
 
 
 def _repoint(app: Engine, options: argparse.Namespace) -> int:
     if not options.confirm:
-        complain("repoint: nothing was changed. With --confirm everything is read and posted again.")
-        return USAGE
-    show(actions.repoint(app.world, who=_who()).values, as_json=options.json)
-    return GOOD
+        found = before_repoint(app.world)
+        show(
+            found | {"nothing was changed": "with --confirm everything is read and posted again"}, as_json=options.json
+        )
+        return PROBLEMS if found["stopped by"] else GOOD
+    done = actions.repoint(app.world, who=_who()).values
+    accepted = {name: done[name] for name in ("organization", "munchkin")}
+    return _said(app, options, {"accepted": accepted}, f"everything is read and posted again: {AT_NEXT_TICK}")
 
 
 # --- mapping ------------------------------------------------------------------------------------------------
@@ -462,8 +511,7 @@ def _propose(found: Setup, options: argparse.Namespace) -> int:
         try:
             options.out.write_text(proposal["toml"], encoding="utf-8")
         except OSError as error:
-            complain(f"mapping init: {options.out} can't be written: {error.strerror}")
-            return USAGE
+            raise ConfigurationError(f"{options.out} can't be written: {error.strerror}. Nothing was done.") from None
     if options.json:
         show(proposal, as_json=True)
     elif options.out:
@@ -525,19 +573,16 @@ def _show_failure(app: Engine, options: argparse.Namespace) -> int:
 def _redrive(app: Engine, options: argparse.Namespace) -> int:
     by_choice = bool(options.all or options.state or options.reason)
     if bool(options.ids) is by_choice:
-        complain("failures redrive: give ids, or --state, --reason or --all. Nothing was done.")
-        return USAGE
+        raise ConfigurationError("give ids, or --state, --reason or --all. Nothing was done.")
     if options.ids:
         known = of_ids(app.world, options.ids)
         if unknown := sorted(set(options.ids) - {each.id for each in known}):
-            complain(f"failures redrive: not known: {', '.join(unknown)}. Nothing was done.")
-            return USAGE
+            raise ConfigurationError(f"not known: {', '.join(unknown)}. Nothing was done.")
         done = actions.redrive(app.world, known, actions.named(options.ids), who=_who())
     else:
         chosen = failures(app.world, _chosen(options, actions.RETRIED))
         done = actions.redrive(app.world, chosen, _which(options), who=_who())
-    show(done.values, as_json=options.json)
-    return GOOD
+    return _said(app, options, done.values, QUEUED if done.values["queued"] else "there was nothing to try again")
 
 
 def _which(options: argparse.Namespace) -> str:
@@ -556,9 +601,14 @@ def _export_failures(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _resync(app: Engine, options: argparse.Namespace) -> int:
-    _check_known(app, options.ids)
-    show(actions.resync(app.world, options.ids, who=_who()).values, as_json=options.json)
-    return GOOD
+    if options.gone:
+        if shown := app.world.source.rows("opportunity", options.ids, {"opportunityid"}):
+            raise ConfigurationError(f"Dynamics shows {', '.join(sorted(shown))}: leave out --gone. Nothing was done.")
+        then = f"all ids are compared, and what Dynamics lacks goes from Marketo: {AT_NEXT_TICK}"
+    else:
+        _check_known(app, options.ids)
+        then = QUEUED
+    return _said(app, options, actions.resync(app.world, options.ids, who=_who(), gone=options.gone).values, then)
 
 
 def _backfill(app: Engine, options: argparse.Namespace) -> int:
@@ -566,8 +616,7 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
         raise ConfigurationError("--clear looks at everything: leave out --since. Nothing was done.")
     if options.since is None:
         emptied = _to_be_emptied(app, options.clear)
-        show(actions.backfill(app.world, emptied, who=_who()).values, as_json=options.json)
-        return GOOD
+        return _said(app, options, actions.backfill(app.world, emptied, who=_who()).values, AT_NEXT_TICK)
     queued, begin = 0, max(since(options.since, app.world.clock.now()), OLDEST)
     try:
         for queued in actions.backfill_since(app.world, begin, who=_who()):  # noqa: B007 - told if it ends early
@@ -575,8 +624,7 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
     except (KeyboardInterrupt, SyncError):
         complain(f"backfill: {queued:,} were queued. Run it again: what is looked at twice is posted once.")
         raise
-    show({"queued": queued}, as_json=options.json)
-    return GOOD
+    return _said(app, options, {"queued": queued}, QUEUED if queued else "nothing was changed since then")
 
 
 def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
@@ -608,5 +656,4 @@ def _pause(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _resume(app: Engine, options: argparse.Namespace) -> int:
-    show(actions.resume(app.world, who=_who()).values, as_json=options.json)
-    return GOOD
+    return _said(app, options, actions.resume(app.world, who=_who()).values, "what piled up comes within five minutes")

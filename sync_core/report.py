@@ -120,14 +120,18 @@ def _lane(about: Mapping[str, int | None]) -> str:
     return ", ".join(told)
 
 
-def held_removals(found: Mapping[str, str]) -> str:
-    """What `approve-removals` prints for people: the ids by reason; at most 80 columns."""
+def held_removals(found: Sequence[Mapping[str, Any]], number: int) -> str:
+    """What `approve-removals` prints for people: what is held, by reason; at most 80 columns."""
     lines: list[str] = []
-    for reason in dict.fromkeys(found.values()):
-        ids = [key for key, why in found.items() if why == reason]
-        lines += _wrapped(f"{counted(len(ids), 'opportunity', 'opportunities')}, {reason}:")
-        lines += [f"  {key}" for key in ids]
-    return "\n".join([*lines, "To let them pass: approve-removals --yes"])
+    for reason in dict.fromkeys(each["reason"] for each in found):
+        of_reason = [each for each in found if each["reason"] == reason]
+        lines += _wrapped(f"{counted(len(of_reason), 'opportunity', 'opportunities')}, {reason}:")
+        for each in of_reason:
+            name = "not in Dynamics any more" if each["name"] is None else each["name"] or "without a name"
+            lines += [f"  {each['id']}  {counted(each['roles'], 'role')}", _short("    ", name)]
+    if number > len(found):
+        lines.append(f"and {number - len(found):,} more")
+    return "\n".join([*lines, "To let them pass: approve-removals --yes, or with the ids of some"])
 
 
 def story(found: dict[str, Any]) -> str:

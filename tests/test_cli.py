@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from uuid import uuid4
 import pytest
 
 from sync_core import cli
+from sync_core.engine import Engine
+from sync_core.errors import Throttled
 from sync_core.model import Lane, State, Work
 from tests.flows.org import Org
 from tests.stage import CONFIG, LEASE, Stage, changed
@@ -101,7 +104,7 @@ def test_held_removals_are_listed_and_pass_once_approved(stage: Stage, capsys: A
     assert run("approve-removals", "--json") == cli.PROBLEMS
     assert len(printed(capsys)["held"]) == 150
     assert run("approve-removals", "--yes", "--json") == cli.GOOD
-    assert printed(capsys) == {"approved": 150}
+    assert printed(capsys)["approved"] == 150
     run("sync")
     assert stage.opportunities().keys() == {org.deal}
 
@@ -136,14 +139,120 @@ def test_explain_of_an_unknown_id_says_so(stage: Stage, capsys: Any) -> None:
     assert "Dynamics doesn't show this opportunity." in capsys.readouterr().out
 
 
-def test_repoint_changes_nothing_without_confirm(stage: Stage, org: Org, capsys: Any) -> None:
+def test_repoint_tells_what_it_would_do_and_changes_nothing_without_confirm(
+    stage: Stage, org: Org, capsys: Any
+) -> None:
+    org.stakeholder(org.ann)
     run("sync")
+    capsys.readouterr()
     before = stage.world.documents.read("feed", "opportunity")
 
-    assert run("repoint") == cli.USAGE
+    assert run("repoint", "--json") == cli.GOOD
+    found = printed(capsys)
+    assert found["the state belongs to"] == found["the settings lead to"]
+    assert (found["stopped by"], found["Marketo calls, about"]) == ("", 5)
+    assert found["records known"] == {"opportunities": 1, "companies": 1, "roles": 1}
 
+    stage.world = replace(stage.world, subscription="999-XYZ-999")
+    stage.engine = Engine(stage.world)
+    assert run("repoint") == cli.PROBLEMS
+    told = capsys.readouterr().out
+    assert "stopped by: the state belongs to Marketo subscription 123-EMU-456" in told
+    assert "with --confirm everything is read and posted again" in told
     assert stage.world.documents.read("feed", "opportunity") == before
-    assert "--confirm" in capsys.readouterr().err
+
+
+def test_repoint_costs_about_what_it_says(stage: Stage, org: Org, capsys: Any) -> None:
+    for number in range(700):
+        org.stakeholder(org.ann, "Champion", org.opportunity(f"Deal {number}", account=org.acme))
+    run("sync")
+    capsys.readouterr()
+    run("repoint", "--json")
+    about = printed(capsys)["Marketo calls, about"]
+    stage.clock.sleep(86_400)  # what changed lately is looked at twice: the overlap of a full read
+    begun = len(stage.marketo.journal.entries)
+
+    run("repoint", "--confirm")
+    stage.sync()
+
+    calls = sum(entry.kind != "identity" for entry in stage.marketo.journal.entries[begun:])
+    assert about == 13
+    assert abs(calls - about) <= 3
+
+
+def test_held_removals_are_named_with_their_roles_and_some_can_be_approved(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(changes={"max_count = 100": "max_count = 0", "max_share = 0.01": "max_share = 0.0"})
+    monkeypatch.setattr(cli, "engine", lambda: stage.engine)
+    org = Org(stage)
+    ended = org.stakeholder(org.ann)
+    org.stakeholder(org.bob, "Champion")
+    gone = org.opportunity("Deleted", account=org.acme)
+    run("sync")
+    org.delete("opportunity", gone)
+    stage.edit("disconnect", id=ended)
+    org.update("opportunity", org.deal, name="Renamed meanwhile")
+    run("sync")
+    capsys.readouterr()
+
+    assert run("approve-removals") == cli.PROBLEMS
+    told = capsys.readouterr().out.splitlines()
+    assert max(map(len, told)) <= 80
+    assert [told[told.index(f"  {org.deal}  2 roles") + 1], told[told.index(f"  {gone}  0 roles") + 1]] == [
+        "    Renamed meanwhile",
+        "    not in Dynamics any more",
+    ]
+
+    assert run("approve-removals", org.deal, NOBODY, "--yes") == cli.USAGE
+    assert f"nothing is held of {NOBODY}. Nothing was done." in said(capsys)
+    assert run("approve-removals", org.deal, "--yes", "--json") == cli.GOOD
+    assert printed(capsys)["approved"] == 1
+    run("sync")
+    assert len(stage.roles(org.deal)) == 1
+    assert gone in stage.opportunities()
+
+
+# --- errors as JSON ---------------------------------------------------------------------------------------------
+
+
+def test_with_json_a_wrong_usage_is_told_as_json(stage: Stage, capsys: Any) -> None:
+    assert run("failures", "redrive", "--json") == cli.USAGE
+    assert printed(capsys) == {"error": "give ids, or --state, --reason or --all. Nothing was done."}
+
+    assert run("explain", "--json") == cli.USAGE
+    found = printed(capsys)
+    assert found["error"] == "the following arguments are required: ID|NAME. Nothing was done."
+    assert found["remedy"] == "python -m sync_core explain --help"
+
+
+def test_with_json_trouble_of_a_service_comes_with_what_to_do(
+    stage: Stage, org: Org, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: Any) -> None:
+        raise Throttled("Dynamics is busy", delay=300)
+
+    monkeypatch.setattr(stage.world.source, "rows", busy)
+
+    assert run("resync", org.deal, "--json") == cli.PROBLEMS
+    assert printed(capsys) == {"error": "Dynamics is busy.", "remedy": "Nothing is lost; try again in 5 minutes."}
+
+
+def test_missing_settings_are_json_too() -> None:
+    done = in_a_process("status", "--json")
+
+    assert (done.returncode, done.stderr) == (cli.USAGE, "")
+    assert "missing settings: DATAVERSE_URL" in json.loads(done.stdout)["error"]
+
+
+def test_what_is_queued_while_paused_waits_for_resume(stage: Stage, org: Org, capsys: Any) -> None:
+    run("pause", "--why", "maintenance")
+    capsys.readouterr()
+
+    run("resync", org.deal, "--json")
+    assert printed(capsys)["then"].startswith("nothing before `resume`: paused since 2026-")
+    run("resume", "--json")
+    assert printed(capsys)["then"] == "what piled up comes within five minutes"
 
 
 def test_an_id_that_is_none_is_wrong_usage(capsys: Any) -> None:
@@ -219,7 +328,7 @@ def test_resync_takes_only_what_one_of_both_knows(stage: Stage, org: Org, capsys
     assert stage.world.queue.lengths()["fresh"] == 0
 
     assert run("resync", org.deal, "--json") == cli.GOOD
-    assert json.loads(capsys.readouterr().out) == {"queued": 1}
+    assert printed(capsys) == {"queued": 1, "then": cli.QUEUED}
     stage.drain()
     assert set(stage.opportunities()) == {org.deal}
 
@@ -281,9 +390,9 @@ def test_backfill_since_takes_a_period(stage: Stage, org: Org, capsys: Any) -> N
     org.update("opportunity", org.opportunity("New"), name="Newer")
 
     assert run("backfill", "--since", "P1M", "--json") == cli.GOOD
-    assert json.loads(capsys.readouterr().out) == {"queued": 1}
+    assert printed(capsys) == {"queued": 1, "then": cli.QUEUED}
     assert run("backfill", "--since", "P999Y", "--json") == cli.GOOD
-    assert json.loads(capsys.readouterr().out) == {"queued": 2}
+    assert printed(capsys) == {"queued": 2, "then": cli.QUEUED}
     assert len(stage.world.queue.queues["slow"]) == 2
 
 
@@ -357,7 +466,7 @@ def test_backfill_since_queues_what_changed_since(stage: Stage, org: Org, capsys
     other = org.opportunity("New")
 
     assert run("backfill", "--since", "2026-03-03", "--json") == cli.GOOD
-    assert json.loads(capsys.readouterr().out) == {"queued": 1}
+    assert printed(capsys) == {"queued": 1, "then": cli.QUEUED}
     stage.drain()
     assert other in stage.opportunities()
 

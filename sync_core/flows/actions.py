@@ -17,6 +17,7 @@ from sync_core.errors import RetryLater, SyncError
 from sync_core.flows import applied, status
 from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, failures
 from sync_core.flows.failures import redrive as queue_again
+from sync_core.flows.guard import ask_for_comparison
 from sync_core.flows.observe import chunks
 from sync_core.flows.status import ACTION, WATCH
 from sync_core.flows.validate import Check, Light, Setup, as_plain, validate
@@ -89,11 +90,6 @@ def _insert(world: World, value: Mapping[str, Any]) -> tuple[str, str]:
         left -= 1  # somebody else's, in the same microsecond
 
 
-def latest(world: World, limit: int) -> list[dict[str, Any]]:
-    """The audit log, the latest first; one storage operation."""
-    return [dict(value) for _, value in world.documents.list(ACTION, limit=limit)]
-
-
 def done(world: World, entry: str) -> str:
     """What an entry of the audit log says, '' if there is none of that name."""
     if not (entry.isascii() and entry.isdigit() and len(entry) <= 20):
@@ -126,11 +122,16 @@ def redrive(world: World, found: Iterable[Failure], which: str, *, who: str) -> 
     return note.done
 
 
-def resync(world: World, ids: Collection[str], *, who: str) -> Done:
-    """Look at these opportunities again, trusting no memory."""
+def resync(world: World, ids: Collection[str], *, who: str, gone: bool = False) -> Done:
+    """Look at these opportunities again, trusting no memory.
+
+    *gone*: nobody remembers them; what a comparison of all ids then lacks is taken for deleted (design.md §2.7).
+    """
     with _noted(world, who, f"resync of {named(ids)}") as note:
         for work in split(Work(tuple(ids), force=True, why="resync")):
             world.queue.put(work)
+        if gone:
+            ask_for_comparison(world)
         note.tell(f"queued to be looked at again, trusting no memory: {named(ids)}", queued=len(set(ids)))
     return note.done
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Any
 
-from sync_core.errors import NotOurs
+from sync_core.errors import NotOurs, WrongPair
 from sync_core.flows.applied import in_words
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
 from sync_core.flows.failures import KINDS, by_reason
-from sync_core.flows.guard import PAIR, PAUSE, REMOVALS, pair_of
+from sync_core.flows.guard import PAIR, PAUSE, REMOVALS, compare_pair, pair_of
 from sync_core.flows.observe import chunks
 from sync_core.flows.reconcile import PEOPLE_MISSING
 from sync_core.flows.world import World
 from sync_core.messages import FULL, decode, split
 from sync_core.model import LEFT_OUT, Lane, State, Tally, Work
 from sync_core.rules.alerts import alerts, verdict
+from sync_core.rules.batches import MAX_RECORDS
 from sync_core.rules.pace import RUNS, forecast
 
 SHOWN = 1000
@@ -136,7 +137,7 @@ def _people_missing(tally: Tally, watched: Values) -> dict[str, Any]:
     roles = sum(n * (int(found[1]) if (found := _MISSING.match(reason)) else 1) for reason, n in waiting)
     known = watched.get("people", {})
     return {
-        "people": known.get("people"),
+        "people": known.get("people") if roles else 0,
         "roles": roles,
         "opportunities": sum(n for _, n in waiting),
         "counted": known.get("counted"),
@@ -216,6 +217,22 @@ def held(world: World) -> dict[str, str]:
     return {key: row.reason for key, row in world.opportunities.rows(list(ids)).items()}
 
 
+def removals(world: World, only: Collection[str] | None = None) -> list[dict[str, Any]]:
+    """What is held, or *only* these, at most SHOWN: `{"id", "name", "roles", "reason"}`, as both sides have it now.
+
+    `name` is None of what Dynamics shows no more; `roles`: how many are in Marketo because of us.
+    """
+    held = world.opportunities.in_state(State.HELD) if only is None else [only]
+    rows = world.opportunities.rows(list(islice(chain.from_iterable(held), SHOWN)))
+    rows = {key: row for key, row in rows.items() if row.state is State.HELD}
+    shown = world.source.rows("opportunity", list(rows), {"name"}) if rows else {}
+    return [
+        {"id": key, "name": shown[key].get("name") if key in shown else None, "roles": len(row.roles)}
+        | {"reason": row.reason}
+        for key, row in rows.items()
+    ]
+
+
 def approve_removals(world: World, only: Iterable[str] | None = None) -> int:
     """Let every removal held now pass, or of them *only* some; queued in full messages, and the fresh read decides
     then. Returns how many.
@@ -231,6 +248,33 @@ def approve_removals(world: World, only: Iterable[str] | None = None) -> int:
         for work in split(Work(done, lane=lane, why="approved")):
             world.queue.put(work)
     return approved
+
+
+def before_repoint(world: World) -> dict[str, Any]:
+    """What `repoint` would do: both pairs, what stops the sync now ('' if nothing does), and what it costs about.
+
+    The calls are those for the records the ledgers know: each posted, its roles read back and posted, its people asked
+    for. What else the other side holds is not known before it is read.
+    """
+    stamp, found = world.documents.read(*PAIR), pair_of(world)
+    try:
+        compare_pair(world)
+        stops = ""
+    except WrongPair as error:
+        stops = str(error)
+    known = _known({kind: ledger.tally() for kind, ledger in world.ledgers.items()})
+    calls = {what: -(-number // MAX_RECORDS) for what, number in known.items()}
+    return {
+        "the state belongs to": _pair(stamp.value) if stamp else {},
+        "the settings lead to": _pair(found),
+        "stopped by": stops,
+        "records known": known,
+        "Marketo calls, about": 2 * calls["opportunities"] + calls["companies"] + 2 * calls["roles"],
+    }
+
+
+def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: pair[name] for name in ("organization", "munchkin", "schema", "prefixes") if name in pair}
 
 
 def repoint(world: World) -> dict[str, Any]:

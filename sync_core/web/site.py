@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from uuid import UUID
 
@@ -56,10 +56,10 @@ class Site:
         except ConfigurationError as error:
             return _trouble(request, Refused(503, str(error), "Correct that; the page then comes back by itself."))
         except RetryLater as error:
-            seconds = max(1, min(600, int(error.delay)))
-            refused = Refused(503, str(error), "Nothing is lost. Try again in a moment.")
-            return _trouble(request, refused, **{"Retry-After": str(seconds)})
-        except Exception as error:  # noqa: BLE001 - nobody is shown the text of an error that nobody expected
+            after = str(max(1, min(600, int(error.delay))))
+            told = Refused(503, str(error), "Nothing is lost. Try again in a moment.")
+            return _trouble(request, told, **{"Retry-After": after})
+        except Exception as error:  # noqa: BLE001 - nobody is shown what nobody expected
             code = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"
             events.error("page.unexpected", where=where)
@@ -143,4 +143,4 @@ def _trouble(request: Request, refused: Refused, **headers: str) -> Response:
 @cache
 def site() -> Site:
     """The process's site, on the same engine as the other functions."""
-    return Site(wiring.engine, lambda: wiring.setup(os.environ), os.environ)
+    return Site(wiring.engine, partial(wiring.setup, os.environ), os.environ)

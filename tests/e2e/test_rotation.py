@@ -33,10 +33,11 @@ class Rotation:
 
 
 def secret(site: Site) -> Rotation:
+    site.change_settings(DATAVERSE_CLIENT_CERTIFICATE="")
     old, new = site.settings["DATAVERSE_CLIENT_SECRET"], f"another secret {time.monotonic()}"
     return Rotation(
         lambda: site.dataverse.post("credentials", {"add": {"secret": new}}),
-        {"DATAVERSE_CLIENT_SECRET": new, "DATAVERSE_CLIENT_CERTIFICATE": ""},
+        {"DATAVERSE_CLIENT_SECRET": new},
         lambda: site.dataverse.post("credentials", {"revoke": {"secret": old}}),
     )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from sync_core import cli
 from sync_core.engine import PAIR_CHECK_S, Engine
 from sync_core.errors import WrongPair
 from sync_core.flows.status import approve_removals, pause, repoint
@@ -84,6 +85,30 @@ def test_what_was_deleted_meanwhile_stays_and_nothing_of_ours_knows_it(stage: St
     assert f"opportunity {org.deal} should not be in Marketo" in left
     assert all(org.deal in line for line in left), "nothing else differs"
     assert org.deal not in stage.world.opportunities.rows([org.deal, kept])
+
+
+def test_what_was_deleted_meanwhile_goes_by_its_id_once_all_ids_were_compared(
+    stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    org.stakeholder(org.ann)
+    kept = org.opportunity("Kept", account=org.acme)
+    stage.sync()
+    org.delete("opportunity", org.deal)
+    lose(stage)
+    stage.sync()
+    monkeypatch.setattr(cli, "engine", lambda: stage.engine)
+
+    assert cli.main(["resync", org.deal]) == cli.USAGE
+    assert cli.main(["resync", org.deal, kept, "--gone"]) == cli.USAGE
+    assert f"Dynamics shows {kept}: leave out --gone" in " ".join(capsys.readouterr().err.split())
+    assert cli.main(["resync", org.deal, "--gone"]) == cli.GOOD
+    stage.drain()
+    assert org.deal in stage.opportunities(), "no removal without evidence"
+    stage.tick()
+    stage.sync()
+
+    assert wrong(stage) == []
+    assert set(stage.opportunities()) == {kept}
 
 
 def test_a_role_whose_name_changed_meanwhile_stays_beside_the_new_one(stage: Stage, org: Org) -> None:

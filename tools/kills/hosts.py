@@ -29,7 +29,7 @@ from sync_core.adapters import marketo
 from sync_core.adapters.dataverse import DataverseClient
 from sync_core.adapters.limiter import SharedLimiter
 from sync_core.errors import Unavailable
-from sync_core.flows import cases
+from sync_core.flows import cases, guard
 from sync_core.rules import planning
 from tools.demo.services import REPOSITORY
 from tools.local_host import Function, LocalHost
@@ -201,13 +201,13 @@ def measured(function: Function, context: Callable[[], Any]) -> Function:
 def hurry(count: Counter) -> None:
     """Kills come every second here, so what waits for minutes in Azure waits for seconds: how long we wait for
     Marketo's answer, how long a slot of the limiter outlives that, when a waiting row is due for the first time, and
-    when work is tried again that a silent storage or a wrong setting stopped.
+    when work is tried again that a silent storage, a wrong setting or a pause stopped.
     Small pages give more moments to be killed at.
     """
     marketo.WRITE_TIMEOUT = marketo.QUERY_TIMEOUT = marketo.LEAD_TIMEOUT = ANSWER_S
     marketo.HOLD = SLOT_OUTLIVES_S
     planning.FIRST_RETRY_S = FIRST_RETRY_S
-    cases.STOPPED_DELAY_S = STOPPED_S
+    cases.STOPPED_DELAY_S = guard.PAUSED_DELAY_S = STOPPED_S
     Unavailable.__init__.__kwdefaults__["delay"] = UNAVAILABLE_S
     wiring.DataverseClient = partial(DataverseClient, page_size=PAGE_SIZE)  # type: ignore[misc, assignment]
 
