@@ -5,9 +5,10 @@ flows     changes of the flows and the engine: order, tickets, force, evidence, 
 rules     changes of the pure rules, the model and the messages
 adapters  changes of the wire, the storage, the limiter and the settings
 web       changes of the status page
+telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, flows, rules, web
+from tools.sabotage import adapters, flows, rules, telemetry, web
 
-CHANGES = (*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES, *web.CHANGES)
+CHANGES = (*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES, *web.CHANGES, *telemetry.CHANGES)
