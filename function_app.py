@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +13,11 @@ if TYPE_CHECKING:
 
 app = func.FunctionApp()
 OUTSIDE = cast(func.Context, None)  # who calls a function without being a worker gives no context
+
+# Read when the host lists the functions, and once more for each request (sync_core.web.door): with Microsoft Entra ID
+# the host asks for no key, and the page lets in nobody who is not signed in. Anything else means: by key.
+BY_ENTRA = os.environ.get("STATUS_SIGN_IN", "").strip() == "entra"
+VISITORS = func.AuthLevel.ANONYMOUS if BY_ENTRA else func.AuthLevel.FUNCTION
 
 
 @app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%")
@@ -42,6 +48,26 @@ def sync_backlog(message: func.QueueMessage, context: func.Context = OUTSIDE) ->
         deliver(message, slow=True)
 
 
+@app.route("status/{*page}", methods=["GET", "POST"], auth_level=VISITORS)
+def status_page(req: func.HttpRequest, context: func.Context = OUTSIDE) -> func.HttpResponse:
+    """The status page, what lies below it, and its actions."""
+    with invocation(context):
+        return answer(req, req.route_params.get("page") or "")
+
+
+@app.route("status.json", methods=["GET"], auth_level=VISITORS)
+def status_json(req: func.HttpRequest, context: func.Context = OUTSIDE) -> func.HttpResponse:
+    """The status as plain values."""
+    with invocation(context):
+        return answer(req, "status.json")
+
+
+@app.route("health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+def health(req: func.HttpRequest) -> func.HttpResponse:
+    """Whether somebody should look at the status page, for probes: no key, no data."""
+    return answer(req, "health")
+
+
 def invocation(context: func.Context) -> AbstractContextManager[None]:
     """What is measured within is sent at the end (docs/telemetry.md)."""
     from sync_core import telemetry
@@ -53,7 +79,7 @@ def engine() -> Engine:
     """The engine, built on first use: a bad setting fails the invocation, never the host's listing of functions."""
     from sync_core import wiring
 
-    return wiring.engine(hosted=True)
+    return wiring.engine()
 
 
 def deliver(message: func.QueueMessage, *, slow: bool = False) -> None:
@@ -71,3 +97,24 @@ def deliver(message: func.QueueMessage, *, slow: bool = False) -> None:
         lease_ends=message.time_next_visible,
         lane=Lane.SLOW if slow else Lane.FRESH,
     )
+
+
+def answer(req: func.HttpRequest, page: str) -> func.HttpResponse:
+    """What *page* says to a request, in the words of Azure."""
+    from urllib.parse import urlsplit
+
+    from sync_core.web.site import site
+    from sync_core.web.wire import Request
+
+    found = site().answer(
+        Request(
+            page=page,
+            method=req.method,
+            query=dict(req.params),
+            headers={name.lower(): value for name, value in req.headers.items()},
+            host=urlsplit(req.url).netloc,
+            body=req.get_body(),
+        )
+    )
+    headers = dict(found.headers)
+    return func.HttpResponse(found.body, status_code=found.status, headers=headers, mimetype=None)

@@ -119,12 +119,15 @@ def tables() -> Iterator[str]:
 def month() -> Iterator[str]:
     """100,000 opportunities, 5,000 changes a day: operations of the storage account, and dollars."""
     tick = _recorded("tick.json")
-    busy, idle = tick["busy"], tick["idle"]["later"]
+    busy, idle, watch = tick["busy"], tick["idle"]["later"], tick["watch"]["later"]
     busy_ticks = CHANGES_A_DAY / tick["busy"]["flow"]["handled"]
-    tables = DAYS * (busy_ticks * _operations(busy, "table") + TICKS * _operations(idle, "table"))
-    queues = DAYS * (busy_ticks * _operations(busy, "queue") + TICKS * _operations(idle, "queue"))
+    tables, queues = (
+        DAYS
+        * (busy_ticks * _operations(busy, service) + TICKS * (_operations(idle, service) + _operations(watch, service)))
+        for service in ("table", "queue")
+    )
     polls = DAYS * POLLS_A_DAY
-    seconds = DAYS * (busy_ticks * busy["wall_s"] + TICKS * idle["wall_s"])
+    seconds = DAYS * (busy_ticks * busy["wall_s"] + TICKS * (idle["wall_s"] + watch["wall_s"]))
     billed = max(0.0, seconds * MEMORY_GB - FREE_GB_SECONDS)
     gigabytes = _recorded("million.json")["100000"]["storage_mb"] / 1000
     calls = DAYS * busy_ticks * busy["marketo"]["calls"]

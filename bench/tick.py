@@ -6,6 +6,7 @@ Emulators and Azurite run in processes of their own; our engine runs here, at Ma
 of them. Before, everything is loaded (without limits). Then
 
 * idle ticks: the first of a process (it signs in and checks the pair), and ten more
+* as many looks at how things stand, which the watching function takes every five minutes
 * a busy tick: 500 opportunities changed, 20 stakeholders, 10 contacts who moved to another account
 
 What Marketo should hold afterwards, and the fewest calls that the changes could have cost, come from `tools.checker`.
@@ -16,6 +17,7 @@ queue before the Functions host takes it, which is added.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -28,6 +30,7 @@ from bench.recording import parser, record
 from bench.services import ROOT, an_org, services
 from bench.spending import Spending
 from bench.traffic import Traffic
+from sync_core.engine import Engine
 from tools import checker
 from tools.local_host import QueueOptions
 
@@ -52,6 +55,7 @@ def measure(opportunities: int, seed: int) -> Run:
         found = found.at_real_limits(latency=SECOND)
         with metered_engine(found.settings, traffic, spending) as engine:
             idle = [meters.run(lambda: sync(engine)) for _ in range(1 + IDLE_TICKS)]
+            watched = [meters.run(lambda: watch(engine)) for _ in range(1 + IDLE_TICKS)]
             made = change(found.dataverse, **CHANGES, seed=seed)
             busy = meters.run(lambda: sync(engine))
         after, wrong = checked(found)
@@ -59,6 +63,7 @@ def measure(opportunities: int, seed: int) -> Run:
     return {
         "rows": rows,
         "idle": {"first of a process": idle[0], "CPU s": sorted(run["cpu_s"] for run in idle[1:]), "later": idle[-1]},
+        "watch": {"first": watched[0], "CPU s": sorted(run["cpu_s"] for run in watched[1:]), "later": watched[-1]},
         "changes": made,
         "wrong": wrong,
         "busy": {
@@ -67,6 +72,11 @@ def measure(opportunities: int, seed: int) -> Run:
             "everything in Marketo after s": round(busy["wall_s"] + polling, 1),
         },
     }
+
+
+def watch(engine: Engine) -> Counter[str]:
+    engine.watch()
+    return Counter()
 
 
 # --- showing ----------------------------------------------------------------------------------------------------
@@ -81,6 +91,11 @@ def report(found: Run) -> Iterator[str]:
     yield f"| Dataverse requests | {first['dataverse']['requests']} | {later['dataverse']['requests']} | |"
     yield f"| CPU s | {first['cpu_s']} | {median(cpu):.3f} (most {cpu[-1]:.3f}) | < {GOALS['CPU s of an idle tick']} |"
     yield f"| storage operations | {_operations(first)} | {_operations(later)} | |"
+    look, cpu = found["watch"], found["watch"]["CPU s"]
+    yield "\n| every five minutes, how things stand | first look of a process | later looks |\n|---|---:|---:|"
+    yield f"| Marketo calls, for its own count of all calls | {_apart(look['first'])} | {_apart(look['later'])} |"
+    yield f"| CPU s | {look['first']['cpu_s']} | {median(cpu):.3f} (most {cpu[-1]:.3f}) |"
+    yield f"| storage operations | {_operations(look['first'])} | {_operations(look['later'])} |"
     yield f"\nDataverse requests of a later tick: {_listed(later['dataverse']['by_table'])}\n"
     yield f"Changed: {_listed(found['changes'])}\n"
     yield "| a busy tick | fewest possible | Marketo calls | items |\n|---|---:|---:|---:|"
@@ -99,6 +114,10 @@ def report(found: Run) -> Iterator[str]:
 
 def _operations(run: Run) -> int:
     return sum(run["storage"]["operations"].values())
+
+
+def _apart(run: Run) -> int:
+    return sum(run["marketo"]["apart"].values())
 
 
 def _listed(numbers: Mapping[str, int]) -> str:

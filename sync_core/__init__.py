@@ -48,6 +48,11 @@ The modules in the order the data meets them:
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
     adapters.webhook   a channel of Slack or Teams
     cli, report   the operator's commands, and how they print
+    web.site      the status page: which page an address is, and what goes wrong on the way
+    web.door      who may open it, and from where a form may come
+    web.views, web.acts   what each page shows; its actions, asked before and done
+    web.confirmations     what is about to be done, kept until somebody confirms it, once
+    web.render, web.words, web.chart, web.export, web.wire   templates, words, lines, CSV, requests and responses
     telemetry     traces and metrics, and where they and the logs go
     events        log lines: a name and fields
     model         the nouns, frozen

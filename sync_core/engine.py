@@ -45,7 +45,7 @@ class Engine:
 
     def detect(self, *, time_box: float = TIME_BOX_S) -> Tick:
         """One tick of the timer. Raises ConfigurationError or RetryLater; the next tick goes on where it ended."""
-        with telemetry.tick():
+        with telemetry.run("tick"):
             return self._detect(time_box)
 
     def _detect(self, time_box: float) -> Tick:
@@ -64,9 +64,10 @@ class Engine:
 
     def watch(self) -> dict[str, Any]:
         """Look how things stand, keep what the status page draws, tell people of alerts; also while all is paused."""
-        found = watch(self.world)
-        telemetry.measure(found)
-        return found
+        with telemetry.run("watch"):
+            found = watch(self.world)
+            telemetry.measure(found)
+            return found
 
     def deliver(self, body: str, *, dequeue_count: int, lease_ends: datetime, lane: Lane) -> Outcome | None:
         """Handle one queue message. Returning acknowledges it: whatever is unfinished is on the queue again by then.
@@ -104,8 +105,8 @@ class Engine:
             events.warning("delivery.put_back", lane=work.lane, reason=str(outcome.trouble))
         if work.why == "due" and outcome.counts["people calls"]:
             spend_recheck_calls(self.world, outcome.counts["people calls"])
-        value = {**outcome.counts, **telemetry.fresh(outcome.ages), **_trouble(outcome.trouble)}
-        self._note(work.lane, begun, value, work, outcome.again)
+        found = {**outcome.counts, **telemetry.fresh(outcome.ages), **_trouble(outcome.trouble)}
+        self._note(work.lane, begun, found, work, outcome.again)
         return outcome
 
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
@@ -147,7 +148,8 @@ class Engine:
             "seconds": round(self.world.clock.monotonic() - begun, 1),
             "counts": counts,
             "trouble": value.get("trouble", ""),
-            "trace": telemetry.trace_id() or work.traceparent[3:35],
+            "trace": telemetry.trace_id(),
+            "freshness": value.get("freshness", []),
             "size": work.size,
             "done": work.size - counts.get("put back", 0),
         }

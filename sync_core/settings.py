@@ -16,6 +16,7 @@ from sync_core.model import DEFAULT_SCHEDULE
 STORAGE = "AzureWebJobsStorage"
 TELEMETRY = ("", "console", "off")  # '': to Application Insights, if its connection string is set
 LONGEST_LATE_WRITE_S = 300  # a failed message comes back after host.json's visibilityTimeout, no sooner (§2.4)
+SIGN_INS = ("key", "entra")  # who may open the status page: sync_core.web.door
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _HOST = re.compile(r"[A-Za-z0-9.-]+|::1")
 _KEYS = re.compile(r"(?:AccountKey|SharedAccessSignature|InstrumentationKey)=([^;]+)")
@@ -55,6 +56,7 @@ class Settings:
     alert_webhook_url: str = field(default="", repr=False)
     sync_schedule: str = DEFAULT_SCHEDULE
     sync_config: str = "sync.toml"
+    status_sign_in: str = "key"
     storage_connection: str = field(default="", repr=False)
     storage_queue_uri: str = ""
     storage_table_uri: str = ""
@@ -105,6 +107,8 @@ class Settings:
         if int(str(values.get("marketo_late_write_s", 0))) > LONGEST_LATE_WRITE_S:
             what = f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"
             problems.append(Problem("MARKETO_LATE_WRITE_S", what))
+        if values.get("status_sign_in", "key") not in SIGN_INS:
+            problems.append(Problem("STATUS_SIGN_IN", f"STATUS_SIGN_IN must be {' or '.join(SIGN_INS)}"))
         wrong = {each.setting for each in problems}
         values = {name: value for name, value in values.items() if _environment(name) not in wrong}
         for name in (_URLS - _WITH_QUERY) & values.keys():

@@ -33,7 +33,10 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 WORKER_EXPORTS = "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"
-"""With it the Functions worker configures the exporter itself, before our code is loaded (azure.md §9)."""
+"""With it the Functions worker starts the exporter itself, before our code is loaded (azure.md §9)."""
+
+IN_WORKER = "FUNCTIONS_WORKER_RUNTIME"
+"""Stands in the environment of every Functions worker, whose host forwards log lines."""
 
 WORKER_CARRIES = "PYTHON_ENABLE_OPENTELEMETRY"
 """With it the worker configures nothing, but tells its host not to forward logs."""
@@ -123,8 +126,9 @@ def span(
             raise
 
 
-def tick() -> AbstractContextManager[trace.Span]:
-    return span("tick", _invocation_id())
+def run(name: str) -> AbstractContextManager[trace.Span]:
+    """A tick or a look: what a timer starts."""
+    return span(name, _invocation_id())
 
 
 def command(name: str) -> AbstractContextManager[trace.Span]:
@@ -350,21 +354,18 @@ def _inside(function: Callable[[T], R], item: T) -> R:
 # --- where it goes ----------------------------------------------------------------------------------------------
 
 
-def start(settings: Settings, env: MutableMapping[str, str], *, hosted: bool) -> None:
-    """Send it where *settings* say; *hosted*: in a Functions worker. Never raises: the sync goes on without.
-
-    Call it once, before the first span.
-    """
+def start(settings: Settings, env: MutableMapping[str, str]) -> None:
+    """Send it where *settings* say, unless the worker does so already. Never raises: the sync goes on without."""
     global _exporting
-    by_worker = hosted and _is_on(env, WORKER_EXPORTS)
     where = settings.sync_telemetry or ("azure" if settings.applicationinsights_connection_string else "off")
+    by_worker = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     try:
         if by_worker:
             _forget_instrumentations()
         elif where == "console":
             _show()
         elif where == "azure":
-            _export(settings, env, logs=not hosted or _is_on(env, WORKER_CARRIES))
+            _export(settings, env, logs=IN_WORKER not in env or _is_on(env, WORKER_CARRIES))
         _exporting = by_worker or where != "off"
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the sync matters more
         events.warning("telemetry.off", reason=type(error).__name__)

@@ -33,13 +33,10 @@ R = TypeVar("R")
 
 
 @cache
-def engine(*, hosted: bool = False) -> Engine:
-    """The process's engine, built on first use; *hosted*: in a Functions worker, which may export telemetry itself.
-
-    Raises ConfigurationError naming everything that is wrong.
-    """
+def engine() -> Engine:
+    """The process's engine, built on first use. Raises ConfigurationError naming everything that is wrong."""
     settings = Settings.from_env(os.environ)
-    telemetry.start(settings, os.environ, hosted=hosted)
+    telemetry.start(settings, os.environ)
     return build(settings)
 
 

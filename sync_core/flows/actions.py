@@ -90,11 +90,6 @@ def _insert(world: World, value: Mapping[str, Any]) -> tuple[str, str]:
         left -= 1  # somebody else's, in the same microsecond
 
 
-def latest(world: World, limit: int) -> list[dict[str, Any]]:
-    """The audit log, the latest first; one storage operation."""
-    return [dict(value) for _, value in world.documents.list(ACTION, limit=limit)]
-
-
 def done(world: World, entry: str) -> str:
     """What an entry of the audit log says, '' if there is none of that name."""
     if not (entry.isascii() and entry.isdigit() and len(entry) <= 20):

@@ -76,7 +76,7 @@ def _tell(world: World, found: Mapping[str, Any]) -> None:
             world.webhook.tell(_title(found), _lines(on, began, ended))
         except SyncError as error:
             trouble = str(error)
-            events.warning("watch.not_told", reason=str(error))
+            events.warning("watch.not_told", reason=trouble)
     for name in began:
         events.warning("alert.began", alert=name, text=on[name]["text"])
     for name in ended:

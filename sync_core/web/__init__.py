@@ -1,1 +1,1 @@
-"""The status page: what HTTP shows and does, rendered here without any script that must run and nothing from elsewhere."""
+"""The status page: whole pages from here, with no script that must run and nothing from elsewhere."""

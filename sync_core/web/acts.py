@@ -89,11 +89,10 @@ def _ask_redrive(world: World, query: Mapping[str, str]) -> Ask:
     groups = by_reason({kind: ledger.tally() for kind, ledger in world.ledgers.items()})
     if "kind" not in query:
         number = sum(n for (_, state, _), n in groups.items() if state in actions.RETRIED)
-        tells = (f"{counted(number, 'record')} that wait or are parked are tried again now.", again)
-        tells += ("Held removals stay held.",)
         if not number:
             raise _nothing("Nothing waits and nothing is parked.")
-        return Ask(title="Try everything again", tells=tells, button=f"Try {number:,} again now")
+        which = f"{counted(number, 'record')} that wait or are parked are tried again now. Held removals stay held."
+        return Ask(title="Try everything again", tells=(which, again), button=f"Try {number:,} again now")
     kind, state = KINDS[of_kind(query["kind"])], state_of(query.get("state", ""))
     if state is State.HELD:
         raise Refused(
@@ -144,9 +143,7 @@ def _ask_resync(world: World, query: Mapping[str, str]) -> Ask:
         )
     return Ask(
         title="Look at an opportunity again",
-        tells=(
-            f"The opportunity {key} is read from Dynamics now; its values and all its roles are posted to Marketo again.",
-        ),
+        tells=(f"The opportunity {key} is read from Dynamics now; values and roles are posted to Marketo again.",),
         button="Look at it again now",
         targets={"id": key},
     )
@@ -161,7 +158,7 @@ def _resync(place: Place, targets: Mapping[str, Any], _form: Mapping[str, str], 
 
 def _ask_pause(world: World, _query: Mapping[str, str]) -> Ask:
     paused = world.documents.read(*PAUSE)
-    tells = (
+    tells: tuple[str, ...] = (
         "Nothing is read from Dynamics and nothing is sent to Marketo until somebody resumes, across restarts.",
         "Nothing is lost: what changes meanwhile is found afterwards.",
     )

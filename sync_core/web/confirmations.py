@@ -48,7 +48,7 @@ def _refused(why: str) -> Refused:
     return Refused(
         403,
         f"This confirmation {why}. Nothing was done by this request.",
-        "The log at the end of the status page says what was done before. Choose the action there again if it is still wanted.",
+        "The log at the end of the status page says what was done. If it is still wanted, choose it there again.",
     )
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from sync_core.rules.words import counted
 from sync_core.web import words
 from sync_core.web.wire import Request, Response, html
 
@@ -33,8 +34,9 @@ def _environment() -> Environment:
         "clock": words.clock,
         "plain": words.plain,
         "counts": words.counts,
+        "begun": words.begun,
     }
-    made.globals |= {"ago": words.ago}
+    made.globals |= {"ago": words.ago, "counted": counted}
     return made
 
 

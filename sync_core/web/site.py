@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from uuid import UUID
 
-from sync_core import wiring
+from sync_core import events, wiring
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
 from sync_core.flows.status import status
@@ -29,8 +28,6 @@ from sync_core.web.wire import Refused, Request, Response, attachment, plain_jso
 HEALTH_S = 10.0  # an answer to probes is good for so long: nobody who asks without a key costs us more
 WELL = {"in step", "catching up", "needs you"}
 JSON, HEALTH = "status.json", "health"
-
-log = logging.getLogger("sync_core")
 
 
 class Site:
@@ -59,13 +56,13 @@ class Site:
         except ConfigurationError as error:
             return _trouble(request, Refused(503, str(error), "Correct that; the page then comes back by itself."))
         except RetryLater as error:
-            seconds = max(1, min(600, int(error.delay)))
-            refused = Refused(503, str(error), "Nothing is lost. Try again in a moment.")
-            return _trouble(request, refused, **{"Retry-After": str(seconds)})
-        except Exception as error:  # noqa: BLE001 - nobody is shown the text of an error that nobody expected
+            after = str(max(1, min(600, int(error.delay))))
+            told = Refused(503, str(error), "Nothing is lost. Try again in a moment.")
+            return _trouble(request, told, **{"Retry-After": after})
+        except Exception as error:  # noqa: BLE001 - nobody is shown what nobody expected
             code = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"
-            log.error("page.unexpected %s", where)
+            events.error("page.unexpected", where=where)
             return _trouble(request, Refused(500, f"Something unexpected happened ({where}).", "Report this line."))
 
     @property
@@ -146,4 +143,4 @@ def _trouble(request: Request, refused: Refused, **headers: str) -> Response:
 @cache
 def site() -> Site:
     """The process's site, on the same engine as the other functions."""
-    return Site(wiring.engine, lambda: wiring.setup(os.environ), os.environ)
+    return Site(partial(wiring.engine, hosted=True), partial(wiring.setup, os.environ), os.environ)

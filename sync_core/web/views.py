@@ -33,12 +33,23 @@ WHERE = {
 """Alerts that a page of ours helps with; for the others the checks say most."""
 
 
+SAID = {
+    "removals-held": "removals are held",
+    "field-suspended": "is left alone",
+    "wrong-pair": "stopped, ",
+    "credentials-refused": "stopped, ",
+    "stopped": "stopped, ",
+}
+"""By alerts that are on: what a line of “needs you” says once more."""
+
+
 def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
     found = status(world)
     return {
         "s": found,
         "level": LEVELS.get(found["verdict"]["level"], "bad"),
         "alerts": [_alert(each) for each in found["alerts"]],
+        "needs": _besides(found),
         "ledgers": [name for name in ("opportunities", "companies", "sales persons") if name in found],
         "states": STATES,
         "charts": [_lane(found, place, lane) for place, lane in enumerate(Lane, 1)],
@@ -51,6 +62,13 @@ def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
 def _alert(found: Mapping[str, Any]) -> dict[str, Any]:
     page, text = WHERE.get(found["name"], ("actions/check", "Check everything"))
     return {**found, "means": ALERTS.get(found["name"], ""), "page": page, "link": text}
+
+
+def _besides(found: Mapping[str, Any]) -> list[str]:
+    """What needs somebody and is neither an alert nor the pause, which stand there already."""
+    on = [each["name"] for each in found["alerts"]]
+    said = [SAID.get(name, f"{name}: ") for name in on] + ["paused since"]
+    return [text for text in found["needs you"] if not any(each in text for each in said)]
 
 
 def _lane(found: Mapping[str, Any], place: int, lane: Lane) -> dict[str, Any]:

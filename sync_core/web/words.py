@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from sync_core.rules.words import counted
 
@@ -32,7 +32,7 @@ def age(seconds: float | None) -> str:
 def moment(iso: str | datetime | None, *, seconds: bool = False) -> Markup:
     """A time in UTC as `<time>`; None is not known."""
     if not iso:
-        return Markup(NONE)
+        return escape(NONE)
     at = (datetime.fromisoformat(iso) if isinstance(iso, str) else iso).astimezone(UTC)
     text = at.strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
     return Markup('<time datetime="{}">{} UTC</time>').format(at.strftime("%Y-%m-%dT%H:%M:%SZ"), text)
@@ -56,6 +56,11 @@ def plain(value: Any) -> str:
     if value is None or value == "":
         return NONE
     return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def begun(text: str) -> str:
+    """As a sentence begins; the rest stays as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def counts(found: Mapping[str, Any]) -> str:

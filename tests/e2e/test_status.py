@@ -1,4 +1,4 @@
-"""What `status` costs, on real storage."""
+"""What `status` and its page cost, on real storage."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from sync_core.flows.status import status
 from sync_core.model import LedgerRow, State
 from tests.flows.org import Org
 from tests.stage import Stage
+from tests.web.browser import Browser, a_site
 
 
 def test_status_costs_at_most_fifty_storage_operations(azurite: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """design.md §2.9, with the real adapters and a ledger in every partition."""
+    """design.md §2.9, with the real adapters and a ledger in every partition; the page as well, and no Marketo call."""
     from dataclasses import replace
 
     stage = Stage()
@@ -43,5 +44,11 @@ def test_status_costs_at_most_fifty_storage_operations(azurite: Any, monkeypatch
     found = status(stage.world)
 
     assert len(calls) <= 50
+    calls.clear()
+    marketo = len(stage.marketo.journal.entries)
+    page = Browser(a_site(stage)).open(done="0")
+    assert page.ids["parked"] == str(len(rows))
+    assert len(calls) <= 50
+    assert len(stage.marketo.journal.entries) == marketo
     assert found["opportunities"][State.PARKED] == len(rows)
     assert found["opportunities"][State.IN_STEP] == 1

@@ -11,7 +11,7 @@ import pytest
 from sync_core import cli
 from sync_core.errors import Unavailable
 from sync_core.flows import actions
-from sync_core.flows.actions import ACTION, latest
+from sync_core.flows.status import ACTION, status
 from sync_core.messages import decode
 from sync_core.model import LedgerRow, State
 from tests.flows.org import Org
@@ -20,6 +20,11 @@ from tests.stage import Stage
 
 WHO = "function key"
 REASON = "1003: a value is invalid (name)"
+
+
+def latest(stage: Stage) -> list[dict[str, str]]:
+    entries: list[dict[str, str]] = status(stage.world)["actions"]
+    return entries
 
 
 def an_id(number: int) -> str:
@@ -42,11 +47,11 @@ def test_the_latest_entry_comes_first(stage: Stage) -> None:
     stage.clock.sleep(3600)
     actions.resume(stage.world, who="entra:x")
 
-    entries = latest(stage.world, 2)
+    entries = latest(stage)
 
     assert entries[0] == {"at": "2026-03-02T09:00:00+00:00", "who": "entra:x", "what": "resumed the sync"}
     assert entries[1]["what"] == "paused the sync: still"
-    assert len(latest(stage.world, 10)) == 3
+    assert len(latest(stage)) == 3
 
 
 def test_a_group_is_redriven_by_its_exact_reason(stage: Stage) -> None:
@@ -93,7 +98,7 @@ def test_what_ends_early_says_so_and_what_dies_stays_begun(stage: Stage, monkeyp
     monkeypatch.setattr(stage.world.queue, "put", fails)
     with pytest.raises(Unavailable):
         actions.resync(stage.world, [an_id(1)], who=WHO)
-    assert latest(stage.world, 1)[0]["what"].endswith("ended early, the queues give no answer")
+    assert latest(stage)[0]["what"].endswith("ended early, the queues give no answer")
 
     def dies(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -102,7 +107,7 @@ def test_what_ends_early_says_so_and_what_dies_stays_begun(stage: Stage, monkeyp
     monkeypatch.setattr(stage.world.queue, "put", dies)
     with pytest.raises(KeyboardInterrupt):
         actions.resync(stage.world, [an_id(1)], who=WHO)
-    assert latest(stage.world, 1)[0]["what"] == f"resync of {an_id(1)}: begun, its end is not noted"
+    assert latest(stage)[0]["what"] == f"resync of {an_id(1)}: begun, its end is not noted"
 
 
 def test_a_log_that_fails_at_the_end_does_not_undo_what_was_done(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +121,7 @@ def test_a_log_that_fails_at_the_end_does_not_undo_what_was_done(stage: Stage, m
     monkeypatch.setattr(stage.world.documents, "write", once)
 
     assert actions.resync(stage.world, [an_id(1)], who=WHO).values == {"queued": 1}
-    assert "begun" in latest(stage.world, 1)[0]["what"]
+    assert "begun" in latest(stage)[0]["what"]
 
 
 def test_many_ids_are_told_by_number_and_a_long_reason_is_cut(stage: Stage) -> None:
@@ -124,7 +129,7 @@ def test_many_ids_are_told_by_number_and_a_long_reason_is_cut(stage: Stage) -> N
 
     actions.pause(stage.world, "a\n" * 500, who=WHO)
 
-    assert len(latest(stage.world, 1)[0]["what"]) <= actions.LONGEST_WHY + 20
+    assert len(latest(stage)[0]["what"]) <= actions.LONGEST_WHY + 20
 
 
 @pytest.mark.parametrize("entry", ["", "x", "²", "1/2", "9" * 30, "1"])
@@ -179,14 +184,14 @@ def test_the_commands_write_down_who_asked(
     for command, what in commands.items():
         stage.clock.sleep(timedelta(seconds=1).total_seconds())
         assert cli.main(command) == cli.GOOD
-        assert latest(stage.world, 1)[0] == {
+        assert latest(stage)[0] == {
             "at": stage.clock.now().isoformat(timespec="seconds"),
             "who": "command line: operator",
             "what": what,
         }
     stage.clock.sleep(1)
     assert cli.main(["repoint", "--confirm", "--json"]) == cli.GOOD
-    assert latest(stage.world, 1)[0]["what"].startswith("repoint: accepted organization ")
+    assert latest(stage)[0]["what"].startswith("repoint: accepted organization ")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["accepted"]["munchkin"] == "123-EMU-456"
 
 

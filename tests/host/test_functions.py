@@ -26,7 +26,27 @@ def test_every_function_has_one_trigger() -> None:
         "watch_sync": "timerTrigger",
         "sync_opportunities": "queueTrigger",
         "sync_backlog": "queueTrigger",
+        "status_page": "httpTrigger",
+        "status_json": "httpTrigger",
+        "health": "httpTrigger",
     }
+
+
+@pytest.mark.parametrize(
+    ("function", "route", "methods", "level"),
+    [
+        ("status_page", "status/{*page}", ["GET", "POST"], "function"),
+        ("status_json", "status.json", ["GET"], "function"),
+        ("health", "health", ["GET"], "anonymous"),
+    ],
+)
+def test_each_page_has_its_route_and_needs_a_key_but_for_probes(
+    function: str, route: str, methods: list[str], level: str
+) -> None:
+    found = TRIGGERS[function]
+
+    assert (found["route"], [each.value for each in found["methods"]]) == (route, methods)
+    assert found["authLevel"].value.lower() == level
 
 
 def test_the_timer_takes_its_schedule_from_a_setting_and_does_not_run_at_every_start() -> None:
@@ -84,6 +104,8 @@ def test_an_invocation_may_not_outlast_its_lease() -> None:
         "sync.toml",
         "sync_core/wiring.py",
         "sync_core/flows/detect.py",
+        "sync_core/web/templates/status.html",
+        "sync_core/web/templates/page.js",
     ],
 )
 def test_is_deployed(path: str) -> None:

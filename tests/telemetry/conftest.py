@@ -78,7 +78,7 @@ class Services:
     def in_the_worker(self, *flags: str, **settings: str) -> dict[str, Any]:
         """A tick and its deliveries in Microsoft's runtime, after a change."""
         self.change()
-        done = self.python(str(WORKER_RUN), str(REPOSITORY), *flags, **settings)
+        done = self.python(str(WORKER_RUN), str(REPOSITORY), *flags, FUNCTIONS_WORKER_RUNTIME="python", **settings)
         assert done.returncode == 0, done.stderr
         return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -87,7 +87,7 @@ async def run(app_dir: str) -> dict[str, object]:
             )
             return {"name": name, "invocation": invocation, "succeeded": good, "error": error}
 
-        calls = [await call("detect_changes", "timer", *timer_input({}))]
+        calls = [await call("detect_changes", "timer", *timer_input(None))]
         bodies = []
         with QueueClient.from_connection_string(os.environ[STORAGE], "opportunity-sync") as queue:
             for message in queue.receive_messages(visibility_timeout=600):

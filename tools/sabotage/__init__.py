@@ -4,9 +4,10 @@ change    one small change: what it breaks, where, and the test that has to see 
 flows     changes of the flows and the engine: order, tickets, force, evidence, links
 rules     changes of the pure rules, the model and the messages
 adapters  changes of the wire, the storage, the limiter and the settings
+web       changes of the status page
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, flows, rules
+from tools.sabotage import adapters, flows, rules, web
 
-CHANGES = (*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES)
+CHANGES = (*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES, *web.CHANGES)

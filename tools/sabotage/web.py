@@ -1,0 +1,152 @@
+"""Changes of the status page: who comes in, what a confirmation is good for, what is text."""
+
+from __future__ import annotations
+
+from tools.sabotage.change import Change
+
+ACTS = "sync_core/web/acts.py"
+CONFIRMATIONS = "sync_core/web/confirmations.py"
+DOOR = "sync_core/web/door.py"
+EXPORT = "sync_core/web/export.py"
+FUNCTIONS = "function_app.py"
+RENDER = "sync_core/web/render.py"
+SITE = "sync_core/web/site.py"
+
+DONE = "tests/web/test_actions.py::"
+LET_IN = "tests/web/test_door.py::"
+SHOWN = "tests/web/test_pages.py::"
+
+CHANGES = (
+    Change(
+        "the page's functions ask for no key",
+        "2.10",
+        FUNCTIONS,
+        "VISITORS = func.AuthLevel.ANONYMOUS if BY_ENTRA else func.AuthLevel.FUNCTION",
+        "VISITORS = func.AuthLevel.ANONYMOUS",
+        "tests/host/test_functions.py::test_each_page_has_its_route_and_needs_a_key_but_for_probes",
+    ),
+    Change(
+        "whoever claims to be signed in is believed, also where nobody takes out forged headers",
+        "2.10",
+        DOOR,
+        """    if env.get("WEBSITE_AUTH_ENABLED", "").strip().lower() != "true":
+""",
+        """    if env.get("WEBSITE_AUTH_ENABLED", "").strip().lower() == "never":
+""",
+        LET_IN + "test_a_forged_header_does_not_pass_where_nobody_takes_it_out",
+    ),
+    Change(
+        "nobody has to be signed in",
+        "2.10",
+        DOOR,
+        """f"entra:{UUID(request.headers.get('x-ms-client-principal-id', ''))}\"""",
+        """f"entra:{request.headers.get('x-ms-client-principal-id', '')}\"""",
+        LET_IN + "test_nobody_passes_who_is_not_signed_in",
+    ),
+    Change(
+        "a form may come from another website",
+        "2.7",
+        SITE,
+        "        check_own(request)\n",
+        "",
+        LET_IN + "test_a_form_of_another_site_is_refused_and_does_nothing",
+    ),
+    Change(
+        "an unknown origin is as good as ours",
+        "2.7",
+        DOOR,
+        """        own = site == "same-origin"
+""",
+        """        own = True
+""",
+        LET_IN + "test_a_form_of_another_site_is_refused_and_does_nothing",
+    ),
+    Change(
+        "two that send a confirmation at once both get through",
+        "2.7",
+        CONFIRMATIONS,
+        """    if world.documents.write(CONFIRMATION, nonce, {"used": True}, found.ticket) is None:
+        raise _refused("was used already")
+""",
+        "",
+        DONE + "test_of_two_that_send_it_at_once_one_gets_through",
+    ),
+    Change(
+        "a confirmation never ends",
+        "2.7",
+        CONFIRMATIONS,
+        """ or found.value.get("used") or int(nonce[:11]) <= _second(world):
+""",
+        """ or found.value.get("used"):
+""",
+        DONE + "test_a_confirmation_is_good_for_ten_minutes",
+    ),
+    Change(
+        "a confirmation is good for anybody",
+        "2.7",
+        CONFIRMATIONS,
+        """    if (found.value.get("action"), found.value.get("who")) != (action, who):
+""",
+        """    if found.value.get("action") != action:
+""",
+        DONE + "test_a_confirmation_is_good_for_who_asked_alone",
+    ),
+    Change(
+        "a confirmation is good for any action",
+        "2.7",
+        CONFIRMATIONS,
+        """    if (found.value.get("action"), found.value.get("who")) != (action, who):
+""",
+        """    if found.value.get("who") != who:
+""",
+        DONE + "test_a_confirmation_is_good_for_its_action_alone",
+    ),
+    Change(
+        "more removals pass than were shown",
+        "2.7",
+        ACTS,
+        """ > targets["number"]:
+""",
+        """ < 0:
+""",
+        DONE + "test_no_more_removals_pass_than_were_shown",
+    ),
+    Change(
+        "a name or a reason can be markup",
+        "2.10",
+        RENDER,
+        "        autoescape=True,\n",
+        "        autoescape=False,\n",
+        SHOWN + "test_hostile_reasons_are_text",
+    ),
+    Change(
+        "a reason can be a formula in a spreadsheet",
+        "2.10",
+        EXPORT,
+        """    return f"'{value}" if value.startswith(_FORMULA) or value.lstrip().startswith(_FORMULA) else value
+""",
+        """    return value
+""",
+        "tests/web/test_export.py::test_a_formula_becomes_text",
+    ),
+    Change(
+        "whoever asks without a key costs storage operations",
+        "2.9",
+        SITE,
+        "            if self._health is None or now >= self._health[0]:\n",
+        "            if self._health is None or now >= 0:\n",
+        SHOWN + "test_probes_cost_us_one_status_in_ten_seconds",
+    ),
+    Change(
+        "an action leaves no entry in the log until it has ended",
+        "2.9",
+        "sync_core/flows/actions.py",
+        """    name, ticket = _insert(world, value)
+    note = _Note(name, what)
+""",
+        """    name, ticket = "0", None
+    note = _Note(name, what)
+""",
+        "tests/flows/test_actions.py::test_what_ends_early_says_so_and_what_dies_stays_begun",
+    ),
+)
