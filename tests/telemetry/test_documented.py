@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +104,12 @@ def test_every_metric_is_listed_with_what_it_is_split_by(monkeypatch: pytest.Mon
     assert found == {name: by for name, (_, by) in listed.items()}
     seconds = {"sync.freshness", "sync.oldest.pending", "sync.tick.age"}
     assert {name for name, (unit, _) in listed.items() if unit == "s"} == seconds
+
+
+def test_the_host_uses_the_same_ids_of_traces() -> None:
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+
+    assert f'"telemetryMode": "{host["telemetryMode"]}"' in PAGE
 
 
 def test_the_settings_of_the_exporter_are_those_that_we_would_set() -> None:
