@@ -137,7 +137,7 @@ def _people_missing(tally: Tally, watched: Values) -> dict[str, Any]:
     roles = sum(n * (int(found[1]) if (found := _MISSING.match(reason)) else 1) for reason, n in waiting)
     known = watched.get("people", {})
     return {
-        "people": known.get("people"),
+        "people": known.get("people") if roles else 0,
         "roles": roles,
         "opportunities": sum(n for _, n in waiting),
         "counted": known.get("counted"),

@@ -5,7 +5,7 @@ Apart from detect: it goes on while detect is paused, stopped, stuck or dead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,8 +22,9 @@ RETENTION_EVERY = timedelta(hours=24)
 
 def watch(world: World) -> dict[str, Any]:
     """The status, once what is seldom counted is counted and everybody is told what changed."""
-    _count(world)
     found = status(world)
+    if _count(world, found):
+        found = status(world)
     queues = found["queues (about)"]
     sample = [found["at"], queues["fresh"], queues["slow"]]
     world.change(WATCH, "backlog", lambda known: {"samples": [*known.get("samples", ()), sample][-SAMPLES:]})
@@ -31,36 +32,45 @@ def watch(world: World) -> dict[str, Any]:
     return found
 
 
-def _count(world: World) -> None:
-    """What costs a call, or reading through a table, is asked for seldom; if it can't be had, the old figure stays."""
-    used = world.limiter.used_today()
-    _seldom(world, "retention", RETENTION_EVERY, lambda _: {"days": world.source.retention()})
-    _seldom(world, "people", PEOPLE_EVERY, lambda _: {"people": world.people.missing()})
-    _seldom(world, "usage", USAGE_EVERY, lambda known: _usage(world, known, used))
+def _count(world: World, found: Mapping[str, Any]) -> bool:
+    """What costs a call, or reading through a table, is asked for seldom; if it can't be had, the old figure stays.
+
+    Whether anything was counted.
+    """
+    waits = found["people missing"]["roles"] > 0
+    counted = (
+        _seldom(world, "retention", RETENTION_EVERY, lambda _: {"days": world.source.retention()}),
+        _seldom(world, "people", PEOPLE_EVERY, lambda _: {"people": world.people.missing()}) if waits else False,
+        _seldom(world, "usage", USAGE_EVERY, lambda known: _usage(world, known, found["Marketo calls"]["used today"])),
+    )
+    return any(counted)
 
 
 def _usage(world: World, known: Mapping[str, Any], used: int) -> Mapping[str, Any] | None:
     """What everybody used of the day, which costs a call: not while we make none ourselves."""
-    if known.get("used") == used:
+    if known.get("used", 0) == used:
         return None
     total = world.target.usage()
     return {"total": total, "used": world.limiter.used_today()}
 
 
-def _seldom(world: World, name: str, every: timedelta, count: Any) -> None:
+def _seldom(
+    world: World, name: str, every: timedelta, count: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+) -> bool:
     document = world.documents.read(WATCH, name)
     known = document.value if document else {}
     now = world.clock.now()
     if known and datetime.fromisoformat(known["counted"]) + every > now:
-        return
+        return False
     try:
         found = count(known)
     except SyncError as error:
         events.info("watch.not_counted", what=name, reason=str(error))
-        return
+        return False
     if found is not None:
         value = {**found, "counted": now.isoformat(timespec="seconds")}
         world.documents.write(WATCH, name, value, document.ticket if document else None)
+    return found is not None
 
 
 def _tell(world: World, found: Mapping[str, Any]) -> None:

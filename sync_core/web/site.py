@@ -143,4 +143,4 @@ def _trouble(request: Request, refused: Refused, **headers: str) -> Response:
 @cache
 def site() -> Site:
     """The process's site, on the same engine as the other functions."""
-    return Site(partial(wiring.engine, hosted=True), partial(wiring.setup, os.environ), os.environ)
+    return Site(wiring.engine, partial(wiring.setup, os.environ), os.environ)

@@ -19,6 +19,7 @@ from sync_core.web.acts import LONGEST_REASON, guid, of_kind, state_of
 from sync_core.web.chart import chart
 from sync_core.web.wire import Refused
 
+GROUPS = 12  # reasons that the page itself lists, the most frequent
 SIZE = 50
 EXPORTED = 1_000  # a page of the ledger
 EXPORT_S = 150.0  # the platform ends an HTTP request after 230 seconds
@@ -54,6 +55,8 @@ def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
         "states": STATES,
         "charts": [_lane(found, place, lane) for place, lane in enumerate(Lane, 1)],
         "done": done(world, query["done"]) if query.get("done") else "",
+        "groups": found["not in step"][:GROUPS],
+        "more_groups": found["not in step"][GROUPS:],
         "retried": list(map(str, RETRIED)),
         "to_retry": sum(each["count"] for each in found["not in step"] if each["state"] in RETRIED),
     }

@@ -53,7 +53,7 @@ def plain(value: Any) -> str:
     """One value of a record, as text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value is None or value == "":
+    if value in (None, "", [], ()):
         return NONE
     return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else str(value)
 

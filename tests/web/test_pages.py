@@ -94,12 +94,28 @@ def test_a_bad_day_shows_everything(browser: Browser, monkeypatch: pytest.Monkey
     assert "41 messages now, about 77,900 records" in page.ids["backlog-slow"]
     assert "1,250 records a minute lately; empty in about 63 minutes." in page.ids["backlog-slow"]
     assert "40 minutes 7 days" in page.ids["feeds-table"]
+    assert page.ids["last-read"] == "Read last 45 minutes ago."
     assert "opportunity.region__c : Marketo has no such field" in page.ids["left-alone"]
     assert "amber Dynamics, change tracking: off for connection" in page.ids["warnings"]
     assert "the webhook answered 410" in page.ids["webhook"]
     assert page.ids["runs-table"].count("UTC") == 50
     assert "function key paused the sync" in page.ids["actions-table"]
     assert "sales persons 120" in page.ids["ledger-table"]
+
+
+def test_of_many_reasons_the_most_frequent_are_listed(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [
+        {"kind": "opportunity", "state": "parked", "reason": f"reason {100 - count}", "count": count}
+        for count in range(100, 0, -1)
+    ]
+    shows(monkeypatch, an_empty_status(**{"not in step": groups}))
+
+    page = browser.open()
+
+    assert page.ids["group-1"] == "reason 0"
+    assert f"group-{views.GROUPS + 1}" not in page.ids
+    assert page.ids["more-groups"] == "And 88 more reasons, of 3,916 records."
+    assert page.ids["redrive-all"] == "Try all 5,050 again…"
 
 
 def test_backlogs_are_drawn_with_a_text_for_who_cannot_see_them(

@@ -51,7 +51,7 @@ def test_a_time_is_told_in_utc_and_can_be_read_by_programs() -> None:
 
 @pytest.mark.parametrize(
     ("value", "told"),
-    [(None, "–"), ("", "–"), (0, "0"), (False, "no"), (True, "yes"), (["a", None], "a, –"), ([], ""), (1.5, "1.5")],
+    [(None, "–"), ("", "–"), (0, "0"), (False, "no"), (True, "yes"), (["a", None], "a, –"), ([], "–"), (1.5, "1.5")],
 )
 def test_a_value_is_told_in_words(value: Any, told: str) -> None:
     assert words.plain(value) == told

@@ -37,6 +37,7 @@ START_S = 60
 STOP_S = 10
 TICK_S = 45
 TICK_LINE = re.compile(r"detect_changes ok (\d+\.\d+) s")
+PAGE_LINE = re.compile(r"^status_page: \S+ (http://[^/]+/api/status)", re.MULTILINE)
 OURS = ("DATAVERSE_", "MARKETO_", "SYNC_", "AzureWebJobs")
 
 
@@ -105,6 +106,11 @@ class Host(Program):
         self._read = log.stat().st_size if log.exists() else 0
         self._looked = time.monotonic()
         super().__init__("host", ["tools.local_host", *arguments, "--timer-now"], folder, environment)
+
+    @property
+    def page(self) -> str:
+        """Where the status page is; the last host's, if there were several in this folder."""
+        return PAGE_LINE.findall(self.log.read_text())[-1]
 
     def wait_for_tick(self, *, after: float) -> None:
         """Until a tick has ended that began after the moment *after* (of the monotonic clock)."""
