@@ -32,9 +32,6 @@ from sync_core.settings import Settings
 T = TypeVar("T")
 R = TypeVar("R")
 
-WORKER_EXPORTS = "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"
-"""With it the Functions worker starts the exporter itself, before our code is loaded (azure.md §9)."""
-
 IN_WORKER = "FUNCTIONS_WORKER_RUNTIME"
 """Stands in the environment of every Functions worker, whose host forwards log lines."""
 
@@ -49,7 +46,7 @@ SDK_SETTINGS: Mapping[str, str] = {
     "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED": "true",
     "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
-    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "azure_app_service",
+    "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "azure_functions",
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(LIBRARIES),
     "OTEL_TRACES_SAMPLER": "microsoft.fixed_percentage",
     "OTEL_TRACES_SAMPLER_ARG": "1.0",
@@ -344,7 +341,8 @@ def _inside(function: Callable[[T], R], item: T) -> R:
     found = _INVOCATION.get()
     if found is None:
         return function(item)
-    storage, storage.invocation_id = found[0], found[1]
+    storage, invocation_id = found
+    storage.invocation_id = invocation_id
     try:
         return function(item)
     finally:
@@ -355,7 +353,10 @@ def _inside(function: Callable[[T], R], item: T) -> R:
 
 
 def start(settings: Settings, env: MutableMapping[str, str]) -> None:
-    """Send it where *settings* say, unless the worker does so already. Never raises: the sync goes on without."""
+    """Send it where *settings* say; who has set a provider before is the worker, which then exports (azure.md §9).
+
+    Never raises: the sync goes on without.
+    """
     global _exporting
     where = settings.sync_telemetry or ("azure" if settings.applicationinsights_connection_string else "off")
     by_worker = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)

@@ -312,3 +312,25 @@ def test_the_secrets_to_keep_out_of_logs_are_all_of_them() -> None:
         *(SECRET, SECRET + "2", pem, CONNECTION, ACCOUNT_KEY)
     }
     assert settings(DATAVERSE_CLIENT_CERTIFICATE="cert.pem").secrets() == settings().secrets()
+
+
+# --- telemetry ------------------------------------------------------------------------------------------------
+
+
+INSIGHTS = "InstrumentationKey=1f3c2b7a-0000-4000-8000-000000000000;IngestionEndpoint={}"
+
+
+def test_where_telemetry_goes_is_a_secret_and_never_plain_http() -> None:
+    name = "APPLICATIONINSIGHTS_CONNECTION_STRING"
+
+    found = settings(**{name: INSIGHTS.format("https://x.in.applicationinsights.azure.com/")})
+
+    assert {"1f3c2b7a-0000-4000-8000-000000000000", found.applicationinsights_connection_string} <= set(found.secrets())
+    assert "1f3c2b7a" not in repr(found)
+    assert f"{name} must use https://" in complaint(**{name: INSIGHTS.format("http://x.example")})
+    assert settings(**{name: INSIGHTS.format("http://localhost:9000")})
+
+
+def test_telemetry_goes_to_the_console_or_nowhere_if_so_told() -> None:
+    assert [settings(SYNC_TELEMETRY=value).sync_telemetry for value in ("", "console", "off")] == ["", "console", "off"]
+    assert "SYNC_TELEMETRY must be console or off, or left out" in complaint(SYNC_TELEMETRY="yes")

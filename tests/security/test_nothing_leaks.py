@@ -1,4 +1,4 @@
-"""No secret and no personal data in any log line, exception, stored reason, queue message or table.
+"""No secret and no personal data in any log line, exception, span, metric, stored reason, queue message or table.
 
 One run full of faults, with the real clients against both emulators over HTTPS and against Azurite. Everything in it
 that is secret or personal is a word found nowhere else, so that finding a leak is finding a word.
@@ -37,6 +37,7 @@ from sync_core.settings import Settings
 from tests.security.evidence import Evidence, Listener, Trace, chain, leaks, sent_to_storage, stored
 from tests.security.mischief import Mischief, dataverse_error, identity_error, marketo_error, page, says, skipping
 from tests.stage import CONFIG
+from tests.telemetry.measured import measured
 from tools.azurite import ACCOUNT, ACCOUNT_KEY, Azurite
 from tools.azurite import azurite as run_azurite
 from tools.emulators.dataverse.administration import edit
@@ -184,7 +185,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     listener = Listener(evidence)
     root = logging.getLogger()
     level = root.level
-    with pytest.MonkeyPatch.context() as patch, services(folder, listener) as found:
+    with pytest.MonkeyPatch.context() as patch, services(folder, listener) as found, measured(patch) as telemetry:
         patch.setenv("REQUESTS_CA_BUNDLE", str(folder / "trusted" / "ca.pem"))
         patch.setattr(wiring, "SystemClock", lambda: found.clock)
         patch.setattr(HttpTransport, "sleep", lambda *_: None)
@@ -197,6 +198,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                 step(found, patch)
                 found.dataverse_door.answering = found.marketo_door.answering = None
                 found.marketo_app.faults.clear()
+            for span in telemetry.spans:
+                evidence.add("span", span.name, span.to_json())
+            for name, attributes, _ in telemetry.metrics():
+                evidence.add("metric", name, attributes)
             yield found
         finally:
             root.removeHandler(listener)
@@ -333,6 +338,11 @@ def faults_of_the_emulators(run: Run, patch: pytest.MonkeyPatch) -> None:
         run.dataverse.switches[name] = {"application_user": "enabled", "untracked_table": "error"}[name]
     run.dataverse.expire_delta_links()
     run.try_all("expired links")
+
+
+def looks(run: Run, patch: pytest.MonkeyPatch) -> None:
+    """What the second timer does, which becomes gauges."""
+    assert run.attempt("watch", run.engine().watch) is None
 
 
 def wrong_credentials(run: Run, patch: pytest.MonkeyPatch) -> None:
@@ -527,6 +537,7 @@ STEPS = (
     errors_that_echo,
     errors_that_quote,
     faults_of_the_emulators,
+    looks,
     wrong_credentials,
     wrong_addresses,
     messages_that_are_not_ours,
@@ -560,6 +571,17 @@ def test_no_log_line_of_any_library_tells(run: Run) -> None:
     assert any(trace.where.startswith("sync_core") and "put_back" in trace.text for trace in lines)
 
     found = leaks(lines, everything(run))
+
+    assert not found, report(found)
+
+
+def test_no_span_and_no_metric_tells(run: Run) -> None:
+    """Nor the id of a record: names, attributes and the errors of spans, and what metrics are split by."""
+    spans, metrics = run.evidence.of("span"), run.evidence.of("metric")
+    assert {"tick", "watch", "delivery", "command sync", "Marketo GET leads.json"} <= {trace.where for trace in spans}
+    assert {"sync.calls", "sync.parked"} <= {trace.where for trace in metrics}
+
+    found = leaks([*spans, *metrics], {*everything(run), run.deal, run.contact})
 
     assert not found, report(found)
 
@@ -616,7 +638,9 @@ def test_the_app_uses_queues_and_tables_only(run: Run) -> None:
     assert [path.name for path in adapters.glob("*.py") if "blob" in path.read_text(encoding="utf-8")] == ["storage.py"]
 
 
-@pytest.mark.parametrize("kind", ["log", "exception", "storage", "unreadable", "console", "asked", "debug"])
+@pytest.mark.parametrize(
+    "kind", ["log", "span", "metric", "exception", "storage", "unreadable", "console", "asked", "debug"]
+)
 def test_the_run_left_something_of_every_kind(run: Run, kind: str) -> None:
     assert run.evidence.of(kind)
 

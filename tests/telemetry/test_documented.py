@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sync_core import telemetry
+from sync_core import events, telemetry
 from sync_core.model import Lane, Work
 from tests.docs.test_docs import first_cells, section
 from tests.flows.org import Org
@@ -105,11 +106,17 @@ def test_every_metric_is_listed_with_what_it_is_split_by(monkeypatch: pytest.Mon
     assert {name for name, (unit, _) in listed.items() if unit == "s"} == seconds
 
 
+def test_the_host_uses_the_same_ids_of_traces() -> None:
+    host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))
+
+    assert f'"telemetryMode": "{host["telemetryMode"]}"' in PAGE
+
+
 def test_the_settings_of_the_exporter_are_those_that_we_would_set() -> None:
     table = {name.strip("`"): quoted(value) for name, value, _ in rows("Switching it on")}
 
     assert {name: table[name] for name in telemetry.SDK_SETTINGS} == {
         name: {value} for name, value in telemetry.SDK_SETTINGS.items()
     }
-    assert {telemetry.WORKER_EXPORTS, "APPLICATIONINSIGHTS_CONNECTION_STRING"} <= table.keys()
+    assert table["PYTHON_APPLICATIONINSIGHTS_LOGGER_NAME"] == {events.__name__.partition(".")[0]}
     assert set(first_cells(section(PAGE, "Switching it on"))) == table.keys()
