@@ -33,11 +33,15 @@ def _lines(value: Any, indent: str = "") -> list[str]:
         lines = []
         for key, item in value.items():
             nested = isinstance(item, dict | list) and item
-            lines += [f"{indent}{key}:", *_lines(item, indent + "  ")] if nested else [f"{indent}{key}: {_plain(item)}"]
+            lines += (
+                [f"{indent}{key}:", *_lines(item, indent + "  ")]
+                if nested
+                else _wrapped(f"{key}: {_plain(item)}", indent)
+            )
         return lines
     if isinstance(value, list):
-        return [f"{indent}{_plain(item)}" for item in value]
-    return [f"{indent}{_plain(value)}"]
+        return [line for item in value for line in _wrapped(_plain(item), indent)]
+    return _wrapped(_plain(value), indent)
 
 
 def _plain(value: Any) -> str:

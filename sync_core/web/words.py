@@ -8,11 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from sync_core.rules.words import counted
+from sync_core.rules.words import lasting
 
 NONE = "–"
-_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"))
-_FIRST = 2  # units further up, smaller ones say nothing any more: "47 hours", but not "2,820 minutes"
 
 
 def number(value: float | None) -> str:
@@ -21,12 +19,7 @@ def number(value: float | None) -> str:
 
 def age(seconds: float | None) -> str:
     """`3 minutes`; None is not known."""
-    if seconds is None:
-        return NONE
-    for size, unit in _UNITS:
-        if seconds >= size * (_FIRST if unit != "minute" else 1):
-            return counted(int(seconds // size), unit)
-    return counted(max(0, int(seconds)), "second")
+    return NONE if seconds is None else lasting(max(0.0, seconds))
 
 
 def moment(iso: str | datetime | None, *, seconds: bool = False) -> Markup:

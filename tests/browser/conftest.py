@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import KEY, Visitor
 from tools.browser import HOW, NONE, find, launched
+from tools.showcase import Showcase
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -37,3 +38,10 @@ def visitor(browser: Browser) -> Iterator[Visitor]:
     with Visitor(browser) as visitor:
         yield visitor
     visitor.require_clean()
+
+
+@pytest.fixture(scope="module")
+def showcase(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Showcase]:
+    """An org with something of everything; *browser* is asked for first, so that nothing starts in vain."""
+    with Showcase(tmp_path_factory.mktemp("showcase"), key=KEY) as showcase:
+        yield showcase

@@ -21,6 +21,7 @@ import sync_core
 from bench.documents import PLACES, written
 from sync_core.cli import _parser
 from sync_core.mapping import SyncConfig, parse
+from sync_core.rules.alerts import ALERTS
 from sync_core.settings import Settings, _environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -167,6 +168,12 @@ def test_every_command_that_a_page_tells_to_run_exists(page: str, command: str) 
     words = [str(UUID(int=1)) if word == "ID" else word for word in shlex.split(command) if word != "…"]
 
     assert _parser().parse_args(words).run, page
+
+
+def test_the_runbook_has_a_heading_for_each_alert_and_no_other() -> None:
+    found = re.findall(r"^### `([^`]+)` \S", section(text_of(DOCS / "operations.md"), "Alerts"), re.MULTILINE)
+
+    assert found == list(ALERTS)
 
 
 @pytest.mark.parametrize("page", ["go-live.md", "moving-from-native.md"])

@@ -325,7 +325,7 @@ def test_a_setting_that_is_wrong_stops_init(rich: Stage, monkeypatch: pytest.Mon
 
     assert cli.main(["mapping", "init"]) == cli.USAGE
 
-    assert capsys.readouterr().err == "mapping: MARKETO_URL is missing\n"
+    assert capsys.readouterr().err == "mapping init: MARKETO_URL is missing\n"
 
 
 @pytest.mark.parametrize("action", ["init", "show"])

@@ -894,6 +894,7 @@ def test_a_process_of_its_own_finds_all_well_over_https_and_in_azurite(
         ({"DATAVERSE_CLIENT_SECRET": "wrong"}, "sign-in to Dynamics", ("AADSTS7000215", "copy the secret's value")),
         ({"DATAVERSE_TENANT_ID": an_id()}, "sign-in to Dynamics", ("sign us in", "DATAVERSE_TENANT_ID")),
         ({"DATAVERSE_CLIENT_ID": an_id()}, "sign-in to Dynamics", ("AADSTS700016", "DATAVERSE_CLIENT_ID")),
+        ({"DATAVERSE_CLIENT_SECRET_EXPIRES": "2020-01-31"}, "secret or certificate", ("expired on 2020-01-31",)),
         ({"MARKETO_CLIENT_ID": an_id()}, "sign-in to Marketo", ("MARKETO_CLIENT_ID", "LaunchPoint")),
         ({STORAGE: "nonsense"}, "storage settings", ("no connection string",)),
         ({STORAGE: "", f"{STORAGE}__queueServiceUri": "x"}, "storage settings", ("queueServiceUri must look like",)),

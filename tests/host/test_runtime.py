@@ -41,6 +41,9 @@ def test_every_function_is_indexed(without_settings: dict[str, Any]) -> None:
         "watch_sync": "timerTrigger",
         "sync_opportunities": "queueTrigger",
         "sync_backlog": "queueTrigger",
+        "status_page": "httpTrigger",
+        "status_json": "httpTrigger",
+        "health": "httpTrigger",
     }
 
 
@@ -55,6 +58,15 @@ def test_without_settings_a_call_fails_naming_all_that_are_missing(
     assert "missing settings" in call["error"]
     for setting in ("DATAVERSE_URL", "MARKETO_URL", "AzureWebJobsStorage"):
         assert setting in call["error"]
+
+
+def test_without_settings_the_page_names_them_and_a_probe_gets_no_data(without_settings: dict[str, Any]) -> None:
+    page, plain, probe = (without_settings["calls"][name] for name in ("status_page", "status_json", "health"))
+
+    assert (page["status"], plain["status"], probe["status"]) == ("503", "503", "503")
+    assert "missing settings: DATAVERSE_URL" in page["body"]
+    assert "missing settings: DATAVERSE_URL" in json.loads(plain["body"])["error"]
+    assert json.loads(probe["body"]) == {"status": "needs attention"}
 
 
 def test_what_the_local_host_drives_runs_there_too(tmp_path: Path) -> None:

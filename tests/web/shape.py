@@ -74,6 +74,7 @@ def a_status(**changes: Any) -> dict[str, Any]:
             "counts": {"handled": 300 * each, "posted": each, "complete": True},
             "trouble": "Marketo: 606, too many calls" if each == 4 else "",
             "trace": f"{each:032x}" if each % 2 else "",
+            "freshness": [40.0, 200.5] if each % 3 == 1 else [],
         }
         for each in range(50)
     ]

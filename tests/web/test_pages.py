@@ -99,6 +99,7 @@ def test_a_bad_day_shows_everything(browser: Browser, monkeypatch: pytest.Monkey
     assert "amber Dynamics, change tracking: off for connection" in page.ids["warnings"]
     assert "the webhook answered 410" in page.ids["webhook"]
     assert page.ids["runs-table"].count("UTC") == 50
+    assert "40 seconds, 3 minutes" in page.ids["runs-table"]
     assert "function key paused the sync" in page.ids["actions-table"]
     assert "sales persons 120" in page.ids["ledger-table"]
 
@@ -490,3 +491,21 @@ def test_probes_cost_us_one_status_in_ten_seconds(stage: Stage, monkeypatch: pyt
         browser.answer("health")
 
     assert len(asked) == 3
+
+
+def test_ticks_that_found_nothing_to_do_are_told_together() -> None:
+    def run(minute: int, what: str = "detect", **more: Any) -> dict[str, Any]:
+        return {"at": f"2026-03-02T08:{minute:02}:00+00:00", "what": what, "counts": {}, "trouble": "", **more}
+
+    runs = [run(9), run(8), run(7, "fresh"), run(6), run(5, trouble="no answer"), run(4, counts={"due": 1}), run(3)]
+
+    told = [(each["at"][14:16], each.get("quiet"), each.get("since", "")[14:16]) for each in views.quietly(runs)]
+
+    assert told == [
+        ("09", 2, "08"),
+        ("07", None, ""),
+        ("06", 1, "06"),
+        ("05", None, ""),
+        ("04", None, ""),
+        ("03", 1, "03"),
+    ]

@@ -72,7 +72,7 @@ def keep(services: Services, screen: Screen) -> None:
     screen.lines(
         [
             "",
-            *([f"The status page: {services.host.page}", ""] if services.host else []),
+            *([f"The status page: {services.host.page()}", ""] if services.host else []),
             "Everything keeps running until Ctrl-C here. In another terminal:",
             "",
             "  # the settings; the emulators' secrets are no secrets",

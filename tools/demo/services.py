@@ -97,20 +97,28 @@ class Program:
 
 
 class Host(Program):
-    """The local host with the functions of `function_app.py`; its log tells when a tick has ended."""
+    """The local host with the functions of `function_app.py`; its log tells when a tick has ended.
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    *more* are further arguments of `tools.local_host`.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], *more: str) -> None:
         options = {"settings": "none.json", "lease": LEASE_S, "timer-lock": TIMER_LOCK_S, "poll": POLL_S}
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         log = folder / "host.log"
-        self._read = log.stat().st_size if log.exists() else 0
+        self._began = self._read = log.stat().st_size if log.exists() else 0
         self._looked = time.monotonic()
-        super().__init__("host", ["tools.local_host", *arguments, "--timer-now"], folder, environment)
+        super().__init__("host", ["tools.local_host", *arguments, "--timer-now", *more], folder, environment)
 
-    @property
     def page(self) -> str:
-        """Where the status page is; the last host's, if there were several in this folder."""
-        return PAGE_LINE.findall(self.log.read_text())[-1]
+        """Where the status page is, as soon as it is there."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if found := PAGE_LINE.search(self.log.read_bytes()[self._began :].decode(errors="replace")):
+                return found[1]
+            self.require_running()
+            time.sleep(LOOK_EVERY_S)
+        raise Failed(f"{self.name} did not start within {START_S} s")
 
     def wait_for_tick(self, *, after: float) -> None:
         """Until a tick has ended that began after the moment *after* (of the monotonic clock)."""
@@ -186,8 +194,8 @@ class Services:
         self._stack.callback(admin.close)
         return admin
 
-    def start_host(self) -> Host:
-        self.host = Host(self.folder, self.environment)
+    def start_host(self, *more: str) -> Host:
+        self.host = Host(self.folder, self.environment, *more)
         return self.host
 
     def _stop_host(self) -> None:
