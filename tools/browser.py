@@ -44,7 +44,7 @@ LOCKED = ("Could not get lock", "Unable to acquire", "Unable to lock")
 
 
 class BrowserError(RuntimeError):
-    """The browser can't be installed or is not where CHROMIUM says; the text says what to do."""
+    """There is no browser, or none where CHROMIUM says; the text says what to do."""
 
 
 def find() -> Path | None:
@@ -54,6 +54,13 @@ def find() -> Path | None:
             return Path(found)
         raise BrowserError(f"CHROMIUM is {named!r}, which is no program")
     return next((Path(path) for path in map(shutil.which, NAMES) if path), None)
+
+
+def required() -> Path:
+    """The same, but raises BrowserError when there is none."""
+    if found := find():
+        return found
+    raise BrowserError(f"{NONE}: {HOW}")
 
 
 @contextmanager
@@ -70,7 +77,7 @@ def launched(executable: Path) -> Iterator[Browser]:
 
 
 def install() -> str:
-    """Get what is missing; returns what there is now, in a line. Raises NodeError or BrowserError."""
+    """Get what is missing; returns what there is now, in a line. Raises NodeError, or BrowserError for CHROMIUM."""
     npm_install(any_node(), HOME, {"axe-core": AXE_VERSION})
     if (there := find()) is None and (refusal := _install_debians()):
         return f"{NONE} ({refusal}): {HOW}."
@@ -111,15 +118,11 @@ def main() -> int:
     commands.add_parser("where", help="print the browser's path; exit code 1 when there is none")
     arguments = parser.parse_args()
     try:
-        if arguments.command == "install":
-            print(install())
-            return 0
-        found = find()
+        print(install() if arguments.command == "install" else required())
     except (BrowserError, NodeError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(found or f"{NONE}: {HOW}.", file=sys.stdout if found else sys.stderr)
-    return 0 if found else 1
+    return 0
 
 
 if __name__ == "__main__":

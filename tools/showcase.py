@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,26 +49,41 @@ REASONS = (
 
 
 class Showcase:
-    """Runs from `with` to its end; the page is at `page` then. *key*: what the host asks for, "" for nothing."""
+    """Runs from `with` to its end; the page is at `page` then.
 
-    def __init__(self, folder: Path, *, key: str = "", seed: int = 1, full: bool = True) -> None:
+    *key*: what the host asks for, "" for nothing. *empty*: nothing is in Dynamics, and nothing happens there.
+    *arguments* and *changed* are further ones of the local host, and settings.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        key: str = "",
+        seed: int = 1,
+        empty: bool = False,
+        arguments: Sequence[str] = (),
+        **changed: str,
+    ) -> None:
         self.folder = folder
         self.key = key
         self.seed = seed
-        self.full = full
+        self.empty = empty
+        self.arguments = [*(("--function-key", key) if key else ()), *arguments]
+        self.changed = {"SYNC_SCHEDULE": SCHEDULE, "MARKETO_DAILY_CALLS": str(CALLS_A_DAY), **changed}
         self._stack = ExitStack()
 
     def __enter__(self) -> Showcase:
         with self._stack:
             self.services = self._stack.enter_context(Services(self.folder, self.seed))
             self.dataverse, self.marketo = self.services.dataverse, self.services.marketo
-            self.services.environment |= {"SYNC_SCHEDULE": SCHEDULE, "MARKETO_DAILY_CALLS": str(CALLS_A_DAY)}
+            self.services.environment |= self.changed
             self._configure(self._mapping())
             self.world = build(Settings.from_env(self.services.environment)).world
-            if self.full:
+            if not self.empty:
                 self._happen()
             self.host = self._start()
-            if self.full:
+            if not self.empty:
                 self._settle()
             self._stack = self._stack.pop_all()
         return self
@@ -97,7 +112,7 @@ class Showcase:
 
     def _mapping(self) -> str:
         text = (REPOSITORY / "sync.toml").read_text(encoding="utf-8")
-        return text.replace(*GUARD) + (FILTER if self.full else "")
+        return text.replace(*GUARD) + ("" if self.empty else FILTER)
 
     def _configure(self, text: str) -> None:
         path = self.folder / "sync.toml"
@@ -105,7 +120,7 @@ class Showcase:
         self.services.environment["SYNC_CONFIG"] = str(path)
 
     def _start(self) -> Host:
-        host = self.services.start_host(*(("--function-key", self.key) if self.key else ()))
+        host = self.services.start_host(*self.arguments)
         self.api = host.page().removesuffix("/status")
         return host
 
@@ -124,11 +139,11 @@ class Showcase:
         self._refuse(1, *REASONS[0])  # what was refused is tried again with the new mapping
         self._sync()
         self._refuse(1, *REASONS[1])
-        self.dataverse.post("edit", [renamed(key) for key in self._open()[:RENAMED]])
+        self.dataverse.post("edit", [renamed(key) for key in self.changeable()[:RENAMED]])
         self._sync()
         self.marketo.delete("faults")
         self._delete(HELD)
-        self._nobody_can_handle(self._open()[0])
+        self._nobody_can_handle(self.changeable()[0])
 
     def _sync(self) -> None:
         """What needs somebody is told by the exit code as well."""
@@ -140,7 +155,7 @@ class Showcase:
         rules = [rule | {"share": share, "code": code, "message": message}]
         self.marketo.post("faults", {"seed": self.seed, "rules": rules})
 
-    def _open(self) -> list[str]:
+    def changeable(self) -> list[str]:
         """What is in step and may be changed."""
         closed = {row["opportunityid"] for row in self.rows["opportunity"] if row["statecode"] != 0}
         return [key for key in self._in_step() if key not in closed]

@@ -8,17 +8,16 @@ import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 import pytest
 import requests
 
 from sync_core.model import LedgerRow, State
-from tests.browser.visitor import KEY, Visitor
+from tests.browser.visitor import Visitor, address, cells, click, in_state, status, texts
 from tools.showcase import HELD, LATER, REMOVED, RENAMED, Showcase
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -33,36 +32,10 @@ STOP = """() => {
 PHONE = {"width": 390, "height": 844}
 
 
-def status(showcase: Showcase) -> dict[str, Any]:
-    return dict(requests.get(f"{showcase.api}/status.json", params={"code": KEY}, timeout=30).json())
-
-
-def address(showcase: Showcase, page: str = "", **query: str) -> str:
-    return f"{showcase.api}/status{'/' if page else ''}{page}?{urlencode({**query, 'code': KEY})}"
-
-
-def in_state(showcase: Showcase, state: State) -> list[str]:
-    return [key for page in showcase.world.opportunities.in_state(state) for key in page]
-
-
-def texts(page: Page, selector: str) -> list[str]:
-    return [" ".join(text.split()) for text in page.locator(selector).all_inner_texts()]
-
-
-def click(page: Page, target: str | Locator) -> None:
-    """Click what leads to another page, and wait for that."""
-    with page.expect_navigation():
-        (page.locator(target) if isinstance(target, str) else target).click()
-
-
-def cells(page: Page, table: str) -> list[list[str]]:
-    return [row.split("\t") for row in page.locator(f"{table} tbody tr").all_inner_texts()]
-
-
 @pytest.fixture(scope="module")
 def deal(showcase: Showcase) -> str:
     """An open opportunity with a role, which Marketo holds."""
-    rows = showcase.world.opportunities.rows(showcase._open())
+    rows = showcase.world.opportunities.rows(showcase.changeable())
     return next(key for key, row in rows.items() if row.roles)
 
 
@@ -307,7 +280,7 @@ def test_what_goes_wrong_is_a_page_with_a_remedy(showcase: Showcase, browser: Br
 @pytest.fixture(scope="module")
 def hostile(showcase: Showcase) -> Iterator[str]:
     """An opportunity and an account with hostile names, and a record whose reason is hostile; the opportunity's id."""
-    key = showcase._open()[5]
+    key = showcase.changeable()[5]
     row = showcase.dataverse.get(f"rows/opportunity/{key}")
     edits = [{"op": "update", "table": "opportunity", "id": key, "values": {"name": HOSTILE, "description": HOSTILE}}]
     if account := row.get("_parentaccountid_value"):

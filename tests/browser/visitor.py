@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+import requests
+
+from sync_core.model import State
 from tools.browser import AXE
+from tools.showcase import Showcase
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+    from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request
 
 KEY = "k/e+y=&1"  # must be escaped wherever it goes
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
@@ -60,3 +64,29 @@ class Visitor:
         address = urlsplit(request.url)
         if address.scheme != "data":
             self.hosts.add(address.netloc)
+
+
+def status(showcase: Showcase) -> dict[str, Any]:
+    return dict(requests.get(f"{showcase.api}/status.json", params={"code": KEY}, timeout=30).json())
+
+
+def address(showcase: Showcase, page: str = "", **query: str) -> str:
+    return f"{showcase.api}/status{'/' if page else ''}{page}?{urlencode({**query, 'code': KEY})}"
+
+
+def in_state(showcase: Showcase, state: State) -> list[str]:
+    return [key for page in showcase.world.opportunities.in_state(state) for key in page]
+
+
+def texts(page: Page, selector: str) -> list[str]:
+    return [" ".join(text.split()) for text in page.locator(selector).all_inner_texts()]
+
+
+def click(page: Page, target: str | Locator) -> None:
+    """Click what leads to another page, and wait for that."""
+    with page.expect_navigation():
+        (page.locator(target) if isinstance(target, str) else target).click()
+
+
+def cells(page: Page, table: str) -> list[list[str]]:
+    return [row.split("\t") for row in page.locator(f"{table} tbody tr").all_inner_texts()]
