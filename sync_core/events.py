@@ -16,8 +16,9 @@ _log = logging.getLogger("sync_core")
 
 def _say(level: int, event: str, /, exc_info: bool = False, **fields: object) -> None:
     """Fields that are None or empty are left out; none may be called like an attribute of `logging.LogRecord`."""
-    told = plain(fields)
-    _log.log(level, "%s", line(event, told), extra={"event": event, **told}, exc_info=exc_info)
+    if _log.isEnabledFor(level):
+        told = plain(fields)
+        _log.log(level, "%s", line(event, told), extra={"event": event, **told}, exc_info=exc_info)
 
 
 debug = partial(_say, logging.DEBUG)
