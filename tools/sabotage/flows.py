@@ -1019,9 +1019,11 @@ CHANGES = (
         DETECT,
         """                self._add(ids)
                 self._flush()
+            self.up_to_date.add(OPPORTUNITY)
 
     def _compare_if_asked""",
         """                self._flush()
+            self.up_to_date.add(OPPORTUNITY)
 
     def _compare_if_asked""",
         LANES + "test_edits_between_the_ticks_of_a_long_read_overtake_it",
