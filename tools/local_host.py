@@ -624,11 +624,16 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
+    """What *folder* holds, its `function_app` in the place of any other."""
     sys.path.insert(0, str(folder))
+    other = sys.modules.get("function_app")
     try:
         yield
     finally:
         sys.path.remove(str(folder))
+        sys.modules.pop("function_app", None)
+        if other is not None:
+            sys.modules["function_app"] = other
 
 
 def _import_app(app_dir: Path) -> ModuleType:

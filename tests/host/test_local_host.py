@@ -226,6 +226,15 @@ def test_settings_are_the_environment_while_the_host_is_open(bench: Bench) -> No
     assert "FIXTURE_SCHEDULE" not in os.environ
 
 
+def test_another_app_of_the_same_name_is_back_afterwards(bench: Bench) -> None:
+    import function_app as ours
+
+    with bench.host():
+        assert sys.modules["function_app"] is not ours
+
+    assert sys.modules["function_app"] is ours
+
+
 def test_a_setting_named_by_a_trigger_must_be_there(bench: Bench) -> None:
     del bench.settings["FIXTURE_SCHEDULE"]
 
