@@ -89,7 +89,8 @@ def status(world: World) -> dict[str, Any]:
         for name, text in told.items()
     ]
     found["needs you"] = problems(found)
-    return {"verdict": verdict(found), **found}
+    said = verdict(found)
+    return {"verdict": said, "healthy": said["level"] != "not in step" and "watch-missed" not in told, **found}
 
 
 _KEPT = ("runs", "hidden")

@@ -103,7 +103,7 @@ def _chosen(query: Mapping[str, str]) -> tuple[Choice, dict[str, str]]:
     given["text"] = query.get("text", "").strip()[:LONGEST_SEARCH]
     kinds = (of_kind(given["kind"]),) if given["kind"] else tuple(KINDS)
     states = (state_of(given["state"]),) if given["state"] else FAILURES
-    return Choice(kinds, states, given["reason"], given["text"]), given
+    return Choice(kinds, states, given["reason"], text=given["text"]), given
 
 
 def failures(world: World, query: Mapping[str, str]) -> dict[str, Any]:
