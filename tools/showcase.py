@@ -32,8 +32,7 @@ REFUSED, RENAMED = 0.04, 3
 CALLS_A_DAY = 120
 PATIENCE_S = 90
 LOOK_EVERY_S = 0.1
-EVERY_SECONDS = 5
-SCHEDULE = f"*/{EVERY_SECONDS} * * * * *"
+SCHEDULE = "*/5 * * * * *"
 FRESH_QUEUE = "opportunity-sync"
 DEQUEUES = 5  # maxDequeueCount of host.json
 SAMPLE = timedelta(minutes=5)
@@ -144,6 +143,7 @@ class Showcase:
         self.marketo.delete("faults")
         self._delete(HELD)
         self._nobody_can_handle(self.changeable()[0])
+        self._parked = self.world.opportunities.counts()[State.PARKED]
 
     def _sync(self) -> None:
         """What needs somebody is told by the exit code as well."""
@@ -181,21 +181,21 @@ class Showcase:
 
     def _settle(self) -> None:
         """Until the host has done what there is to do, and `validate` has looked; then the past is told."""
-        counts, before = self.world.opportunities.counts, self.world.opportunities.counts()[State.PARKED]
+        counts = self.world.opportunities.counts
         self.wait_for(lambda: counts()[State.HELD] >= HELD, "removals are held")
-        self.wait_for(lambda: counts()[State.PARKED] > before, "what failed again and again is parked")
+        self.wait_for(lambda: counts()[State.PARKED] > self._parked, "what failed again and again is parked")
         arrives = renamed(self.changeable()[-1], "Arrives at once")
         self.dataverse.post("edit", arrives)
         self.wait_for(lambda: self._in_marketo(arrives), "a change arrives")
         self.wait_for(self.quiet, "the queue is empty")
         self.services.command("validate", good=(0, 1, 2, 3))
-        self.tell_the_past()
+        self._tell_the_past()
 
     def _in_marketo(self, edit: Mapping[str, Any]) -> bool:
         found = self.marketo.get(f"rows/opportunities/externalOpportunityId/{edit['id']}")
         return any(row["name"] == edit["values"]["name"] for row in found)
 
-    def tell_the_past(self) -> None:
+    def _tell_the_past(self) -> None:
         """A day of backlog."""
         now = datetime.now(UTC)
         self.world.change(WATCH, "backlog", lambda _: {"samples": backlog(now, random.Random(self.seed))})
