@@ -173,7 +173,8 @@ def test_approving_one_removal_and_then_all(showcase: Showcase, visitor: Visitor
     assert states(showcase, others) == {State.HELD}
 
     click(page, "#approve-removals")
-    assert sorted(texts(page, "#ids li")) == sorted(others)
+    assert sorted(texts(page, "#removals li a")) == sorted(others)
+    assert all(re.search(r" not in Dynamics any more, \d+ roles?$", text) for text in texts(page, "#removals li"))
     assert page.locator("#do").inner_text() == f"Approve {HELD - 1} now"
     done = do(page)
     assert f"approved {HELD - 1} removals" in done

@@ -105,11 +105,21 @@ CHANGES = (
         "more removals pass than were shown",
         "2.7",
         ACTS,
-        """ > targets["number"]:
+        """    if digest != targets["digest"]:
 """,
-        """ < 0:
+        """    if number < 0:
 """,
         DONE + "test_no_more_removals_pass_than_were_shown",
+    ),
+    Change(
+        "other removals pass than were shown, if they are no more",
+        "2.7",
+        ACTS,
+        """    if digest != targets["digest"]:
+""",
+        """    if number > targets["number"]:
+""",
+        DONE + "test_no_other_removals_pass_than_were_shown",
     ),
     Change(
         "a name or a reason can be markup",
