@@ -20,6 +20,7 @@ from tests.flows.test_actions import REASON, an_id, fill, queued
 from tests.flows.test_validate import a_setup
 from tests.stage import Stage
 from tests.web.browser import Browser, Page, a_site
+from tests.web.test_door import ANN
 
 
 def log(stage: Stage) -> list[dict[str, Any]]:
@@ -322,7 +323,8 @@ def test_what_is_done_is_what_was_shown_whatever_the_form_says(stage: Stage, org
 def test_a_confirmation_is_good_for_who_asked_alone(stage: Stage, org: Org) -> None:
     env = {"STATUS_SIGN_IN": "entra", "WEBSITE_AUTH_ENABLED": "True"}
     ann, bob = (
-        Browser(a_site(stage, env), code="", headers={"x-ms-client-principal-id": an_id(number)}) for number in (1, 2)
+        Browser(a_site(stage, env), code="", headers=ANN | {"x-ms-client-principal-id": an_id(number)})
+        for number in (1, 2)
     )
     form = ann.open("actions/resync", id=org.deal).forms["confirm"]
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -491,6 +495,67 @@ def test_probes_cost_us_one_status_in_ten_seconds(stage: Stage, monkeypatch: pyt
         browser.answer("health")
 
     assert len(asked) == 3
+
+
+def test_a_probe_waits_for_no_other_and_gets_the_last_answer_for_a_minute(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a storage account that hangs would use up every thread that requests are answered by."""
+    now, found, hangs, goes_on = [0.0], [0], Event(), Event()
+
+    def status_of(_: object) -> dict[str, Any]:
+        if hangs.is_set():
+            goes_on.wait(60)
+        return an_empty_status(verdict={"level": "in step", "text": ""})
+
+    monkeypatch.setattr("sync_core.web.site.status", status_of)
+    browser = Browser(a_site(stage, monotonic=lambda: now[0]))
+
+    def probe() -> None:
+        found.append(browser.answer("health").status)
+
+    hangs.set()
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(probe)
+            wait_until(browser.site._asking.locked)
+            pool.submit(probe).result(30)
+            assert found[-1] == 503  # there is no answer yet
+        finally:
+            goes_on.set()
+        first.result(30)
+        assert found[-1] == 200
+        for seconds, told in ((10, 200), (59.9, 200), (60, 503)):
+            goes_on.clear()
+            now[0] = seconds
+            first = pool.submit(probe)
+            wait_until(browser.site._asking.locked)
+            pool.submit(probe).result(30)
+            assert found[-1] == told
+            now[0] = 0
+            goes_on.set()
+            first.result(30)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        time.sleep(0.001)
+
+
+def test_what_nobody_expected_is_an_answer_to_probes_and_kept_like_any_other() -> None:
+    now, asked = [0.0], []
+
+    def engine() -> Any:
+        asked.append(now[0])
+        raise KeyError("s3cret")
+
+    browser = Browser(Site(engine, lambda: None, {}, lambda: now[0]))  # type: ignore[arg-type, return-value]  # as above
+
+    for seconds in (0, 5, 10):
+        now[0] = seconds
+        assert browser.answer("health").status == 503
+
+    assert asked == [0, 10]
 
 
 def test_ticks_that_found_nothing_to_do_are_told_together() -> None:
