@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.flows.failures import of_ids as failures_of
 from sync_core.flows.status import status
 from sync_core.model import LedgerRow, State
 from sync_core.web import views
@@ -182,7 +183,7 @@ def test_every_link_and_form_carries_the_key_on_and_leads_to_us(
         address = attributes.get("href") if tag == "a" else attributes.get("action") if tag == "form" else None
         if address is None or address.startswith("#"):
             continue
-        assert re.match(rf"{BASE}(\.json)?([/?]|$)", address)
+        assert re.match(rf"{BASE}([/?]|$)", address)  # anything else has a key of its own
         if tag == "a" or attributes.get("method") == "post":
             assert "code=k3y%2Fwith%2Bsigns%3D%3D" in address, address
     for name in ("find", "filter"):
@@ -263,6 +264,26 @@ def test_failures_are_chosen_by_kind_state_reason_and_text(stage: Stage, browser
     assert listed(text="INVALID") == set(parked)
     assert listed(text=an_id(10)) == {an_id(10)}
     assert browser.open("failures", text="nothing").ids["none"] == "Nothing like that is out of step."
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_page_that_comes_back_short_says_that_searching_goes_on(
+    stage: Stage, browser: Browser, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One request looks at so many and no more, whatever it has found by then."""
+    found = failures_of(stage.world, fill(stage, State.PARKED, "rare", range(3)))
+    answers = [(found[:number], "opportunities.parked~!"), (found, "")]
+    monkeypatch.setattr(views, "page_of", lambda *_, **__: answers.pop(0))
+
+    short = browser.open("failures", text="rare")
+    last = browser.follow(short.links["next"])
+
+    assert short.ids["goes-on"] == f"{number} shown; searching goes on: next page."
+    assert "none" not in short.ids
+    assert "csv" in short.links
+    assert "goes-on" not in last.ids
+    assert "next" not in last.links
+    assert all(each.id in last.ids["failures-table"] for each in found)
 
 
 def test_a_group_offers_to_try_just_itself_again(stage: Stage, browser: Browser) -> None:
@@ -467,7 +488,9 @@ def test_the_json_is_the_status(stage: Stage, org: Org, browser: Browser) -> Non
     stage.sync()
 
     answer = browser.answer("status.json")
+    linked = browser.follow(browser.open().links["as-json"])
 
+    assert linked.html == answer.body
     assert answer.headers["Content-Type"].startswith("application/json")
     assert json.loads(answer.body) == json.loads(json.dumps(status(stage.world)))
     troubled = raising(ConfigurationError("missing settings: X.")).answer("status.json")
