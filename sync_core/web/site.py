@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from io import StringIO
 from math import inf
 from pathlib import Path
 from uuid import UUID
@@ -15,6 +16,7 @@ from uuid import UUID
 from sync_core import events, wiring
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
+from sync_core.flows.export import write_csv
 from sync_core.flows.status import status
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
@@ -22,7 +24,6 @@ from sync_core.web import views
 from sync_core.web.acts import ACTIONS, Place
 from sync_core.web.confirmations import offer, redeem
 from sync_core.web.door import check_own, from_elsewhere, visitor
-from sync_core.web.export import as_csv
 from sync_core.web.render import address, page
 from sync_core.web.wire import Refused, Request, Response, attachment, plain_json, see_other
 
@@ -30,6 +31,7 @@ HEALTH_S = 10.0  # an answer to probes is good for so long: nobody who asks with
 LAST_S = 60.0  # and if nobody has got a newer one since, for so long
 WELL = {"in step", "catching up", "needs you"}
 JSON, HEALTH = "status.json", "health"
+BOM = "\ufeff"  # without it Excel takes UTF-8 for something else
 
 
 class Site:
@@ -118,7 +120,9 @@ class Site:
     def _export(self, request: Request) -> Response:
         found, after = views.exported(self._world, request.query)
         more = f"more follow: open this address again with after={after}, or use the command `failures export`"
-        return attachment("failures.csv", as_csv(found, more if after else ""))
+        table = StringIO()
+        write_csv(found, table, more if after else "")
+        return attachment("failures.csv", BOM + table.getvalue())
 
     def _answer_probe(self) -> Response:
         """200 while Marketo is in step or catching up, 503 else, with no more than that.

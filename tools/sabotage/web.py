@@ -7,7 +7,7 @@ from tools.sabotage.change import Change
 ACTS = "sync_core/web/acts.py"
 CONFIRMATIONS = "sync_core/web/confirmations.py"
 DOOR = "sync_core/web/door.py"
-EXPORT = "sync_core/web/export.py"
+EXPORT = "sync_core/flows/export.py"
 FUNCTIONS = "function_app.py"
 RENDER = "sync_core/web/render.py"
 SITE = "sync_core/web/site.py"
@@ -165,7 +165,7 @@ CHANGES = (
 """,
         """    return value
 """,
-        "tests/web/test_export.py::test_a_formula_becomes_text",
+        "tests/flows/test_export.py::test_a_formula_becomes_text",
     ),
     Change(
         "whoever asks without a key costs storage operations",
