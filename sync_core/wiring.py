@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -28,13 +29,20 @@ from sync_core.settings import STORAGE, Settings
 
 STORAGE_THREADS = 8  # more brings little from Azurite and nothing that the service needs (azure.md §6)
 
+_building = threading.Lock()  # `cache` alone lets first calls that come at once build an engine each
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@cache
 def engine() -> Engine:
     """The process's engine, built on first use. Raises ConfigurationError naming everything that is wrong."""
+    with _building:
+        return _built()
+
+
+@cache
+def _built() -> Engine:
     settings = Settings.from_env(os.environ)
     telemetry.start(settings, os.environ)
     return build(settings)
