@@ -69,7 +69,7 @@ def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
     except ConfigurationError as error:  # only the storage account's clients look at their settings that early
         problems.append((STORAGE, str(error)))
         world, probes = _world(_without_storage(settings), config, prefix=prefix, stops=False)
-    return Setup(world, problems, probes, settings.sync_schedule)
+    return Setup(world, problems, probes, settings.sync_schedule, telemetry.standing(settings, env))
 
 
 def _without_storage(settings: Settings) -> Settings:
@@ -114,6 +114,7 @@ def _world(
         fan_out_slow=threads(settings.marketo_concurrency),
         schedule=settings.sync_schedule,
         webhook=WebhookClient(settings.alert_webhook_url, clock) if settings.alert_webhook_url else None,
+        doubts=[each.text for each in settings.doubts],
     )
     return world, storage.probes
 
