@@ -7,6 +7,7 @@ counts, codes, times and ids of requests; no record's id, no name, address, valu
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 import sys
@@ -409,11 +410,21 @@ def flush() -> None:
 
 
 def _flush() -> None:
-    from opentelemetry._logs import get_logger_provider
-
-    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()):
+    for provider in _providers():
         with suppress(Exception):  # the SDK has logged it
             getattr(provider, "force_flush", int)()
+
+
+def _end_at_once() -> None:
+    """The SDK would wait at the end of the process, half a minute for each provider; everything was flushed by then."""
+    for provider in _providers():
+        atexit.unregister(getattr(provider, "shutdown", int))
+
+
+def _providers() -> Sequence[object]:
+    from opentelemetry._logs import get_logger_provider
+
+    return trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()
 
 
 def _export(settings: Settings, env: MutableMapping[str, str], *, logs: bool) -> None:
@@ -435,6 +446,7 @@ def _export(settings: Settings, env: MutableMapping[str, str], *, logs: bool) ->
     if logs:
         logging.getLogger(_LOGGER).setLevel(logging.INFO)
     _quiet()
+    _end_at_once()
 
 
 def _quiet() -> None:
