@@ -33,7 +33,7 @@ from sync_core.flows import actions
 from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
-from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, of_ids, page
+from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, first, of_ids
 from sync_core.flows.guard import PAUSE, check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
@@ -535,7 +535,7 @@ def _show_mapping(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _chosen(options: argparse.Namespace, states: Sequence[State] = FAILURES) -> Choice:
-    return Choice(states=[State(each) for each in options.state or states], text=options.reason)
+    return Choice(states=[State(each) for each in options.state or states], in_reason=options.reason)
 
 
 def _list_failures(app: Engine, options: argparse.Namespace) -> int:
@@ -544,14 +544,14 @@ def _list_failures(app: Engine, options: argparse.Namespace) -> int:
     groups = {
         key: number
         for key, number in by_reason(tallies).items()
-        if key[1] in choice.states and choice.text.casefold() in key[2].casefold()
+        if key[1] in choice.states and choice.in_reason.casefold() in key[2].casefold()
     }
-    first = page(app.world, choice, size=options.limit)[0] if options.limit else []
+    some = first(app.world, choice, options.limit)
     if options.json:
         reasons = [dict(zip(("kind", "state", "reason"), key, strict=True)) | {"count": n} for key, n in groups.items()]
-        show({"reasons": reasons, "first": [asdict(each) for each in first]}, as_json=True)
+        show({"reasons": reasons, "first": [asdict(each) for each in some]}, as_json=True)
     elif groups:
-        print(not_in_step(groups, first))
+        print(not_in_step(groups, some))
     else:
         print("everything is in step")
     return PROBLEMS if any(state != State.WAITING for _, state, _ in groups) else GOOD

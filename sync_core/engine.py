@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from textwrap import shorten
 from typing import Any
 
 from sync_core import events, telemetry
@@ -32,6 +33,7 @@ from sync_core.rules.pace import with_one_more
 
 TIME_BOX_S = 360.0  # 60 % of host.json's functionTimeout of ten minutes (design.md §4; a test compares)
 NOTHING = Work()
+LONGEST_TROUBLE = 500
 HIDDEN = 100  # messages put back, of which it is remembered since when they wait: the oldest
 PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: three Dataverse requests
 
@@ -49,17 +51,18 @@ class Engine:
             return self._detect(time_box)
 
     def _detect(self, time_box: float) -> Tick:
-        begun, read = self.world.clock.monotonic(), self.world.clock.now().isoformat(timespec="seconds")
+        begun, began = self.world.clock.monotonic(), {"began": self.world.clock.now().isoformat(timespec="seconds")}
         try:
             self._check()
             tick = detect(self.world, time_box=time_box)
         except Paused as paused:
-            self._note("detect", begun, {"paused": str(paused)})
+            self._note("detect", begun, {"paused": str(paused), **began})
             return Tick()
         except SyncError as error:
-            self._note("detect", begun, _trouble(error))
+            self._note("detect", begun, _trouble(error) | began)
             raise
-        self._note("detect", begun, {**tick.counts, "complete": tick.complete, "read": read})
+        read = {"read": began["began"]} if tick.current else {}
+        self._note("detect", begun, {**tick.counts, "complete": tick.complete, **began, **read})
         return tick
 
     def watch(self) -> dict[str, Any]:
@@ -93,11 +96,17 @@ class Engine:
 
     def handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         """The same for work that came from no queue: `sync --only`."""
-        with telemetry.delivery(work):
-            return self._handle(work, force=force, lease_ends=lease_ends)
-
-    def _handle(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         begun = self.world.clock.monotonic()
+        with telemetry.delivery(work):
+            try:
+                return self._handle(work, begun, force=force, lease_ends=lease_ends)
+            except Exception as error:
+                # The host tries again, at last by way of the poison queue; meanwhile `status` should know why.
+                failed = {"put back": work.size, "trouble": f"failed with {type(error).__name__}"}
+                self._note(work.lane, begun, failed, work)
+                raise
+
+    def _handle(self, work: Work, begun: float, *, force: bool, lease_ends: datetime) -> Outcome:
         outcome = self._reconcile(work, force=force, lease_ends=lease_ends)
         for again, delay in outcome.again:
             self.world.queue.put(again, after=timedelta(seconds=delay))
@@ -148,6 +157,7 @@ class Engine:
             "seconds": round(self.world.clock.monotonic() - begun, 1),
             "counts": counts,
             "trouble": value.get("trouble", ""),
+            **({"kind": value["kind"]} if "kind" in value else {}),
             "trace": telemetry.trace_id(),
             "freshness": value.get("freshness", []),
             "size": work.size,
@@ -162,10 +172,14 @@ class Engine:
             kept = {"runs": with_one_more(known.get("runs", ()), run), "hidden": oldest}
             return {"at": run["at"], **read, **value, **kept}
 
-        self.world.change("run", name, noted)
+        try:
+            self.world.change("run", name, noted)
+        except SyncError as trouble:  # what was done is done: it is not done again for the sake of its note
+            events.warning("run.not_noted", lane=name, reason=str(trouble))
 
 
 def _trouble(error: SyncError | None) -> dict[str, Any]:
     """For `status`: the kind tells the alerts apart."""
     stopped = isinstance(error, ConfigurationError)
-    return {"trouble": str(error or ""), "stopped": stopped, **({"kind": type(error).__name__} if stopped else {})}
+    trouble = shorten(str(error or ""), LONGEST_TROUBLE, placeholder=" …")
+    return {"trouble": trouble, "stopped": stopped, **({"kind": type(error).__name__} if stopped else {})}

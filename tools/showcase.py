@@ -1,14 +1,14 @@
 """An emulated org in which something of everything has happened, with its status page: for screenshots and tests.
 
-Both services are emulated, storage is Azurite, the functions run in the local host. What takes a day is told as if a
-day had passed: the line of the backlog and the times of the last runs.
+Both services are emulated, storage is Azurite, the functions run in the local host. All that the page shows came about
+there, but for the line of the backlog, which takes a day.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -184,18 +184,25 @@ class Showcase:
         counts, before = self.world.opportunities.counts, self.world.opportunities.counts()[State.PARKED]
         self.wait_for(lambda: counts()[State.HELD] >= HELD, "removals are held")
         self.wait_for(lambda: counts()[State.PARKED] > before, "what failed again and again is parked")
+        arrives = renamed(self.changeable()[-1], "Arrives at once")
+        self.dataverse.post("edit", arrives)
+        self.wait_for(lambda: self._in_marketo(arrives), "a change arrives")
         self.wait_for(self.quiet, "the queue is empty")
         self.services.command("validate", good=(0, 1, 2, 3))
         self.tell_the_past()
 
+    def _in_marketo(self, edit: Mapping[str, Any]) -> bool:
+        found = self.marketo.get(f"rows/opportunities/externalOpportunityId/{edit['id']}")
+        return any(row["name"] == edit["values"]["name"] for row in found)
+
     def tell_the_past(self) -> None:
-        """A day of backlog, and the last runs five minutes apart."""
+        """A day of backlog."""
         now = datetime.now(UTC)
         self.world.change(WATCH, "backlog", lambda _: {"samples": backlog(now, random.Random(self.seed))})
 
 
-def renamed(key: str) -> dict[str, Any]:
-    return {"op": "update", "table": "opportunity", "id": key, "values": {"name": "Renamed"}}
+def renamed(key: str, name: str = "Renamed") -> dict[str, Any]:
+    return {"op": "update", "table": "opportunity", "id": key, "values": {"name": name}}
 
 
 def backlog(now: datetime, chance: random.Random) -> list[list[Any]]:

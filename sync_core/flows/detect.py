@@ -103,10 +103,14 @@ class Basket:
 
 @dataclass(slots=True)
 class Tick:
-    """What one tick saw and queued; `complete` is false when the time box ended it, the next tick goes on."""
+    """What one tick saw and queued; `complete` is false when the time box ended it, the next tick goes on.
+
+    `current`: whatever had changed when it began is on the queue, though a read from the start may go on.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
     complete: bool = True
+    current: bool = False
 
 
 def side_tables(config: SyncConfig) -> tuple[str, ...]:
@@ -132,6 +136,7 @@ class _Detection:
         self.doomed: list[str] = []
         self.forget: list[str] = []
         self.unsaved: list[Feed] = []
+        self.up_to_date: set[str] = set()  # tables that were followed to their end, or looked at for what changed
         self.force = False
         self.lengths: Mapping[str, int] = {}
 
@@ -172,6 +177,7 @@ class _Detection:
         self._tidy()
         self._forget_history()
         self.tick.complete = self.tick.complete and all(feed.following for feed in feeds.values())
+        self.tick.current = feeds.keys() <= self.up_to_date
         return self.tick
 
     def _tidy(self) -> None:
@@ -242,6 +248,7 @@ class _Detection:
                 self._save(feed)
             if full or not behind:
                 self.unsaved.append(feed)
+                self.up_to_date |= set() if full and everything is None else {feed.table}
                 return
             self._save(feed)
             behind = False
@@ -312,6 +319,7 @@ class _Detection:
             self._compare()
             feed.phase, feed.again, feed.force = "following", False, False
             self.unsaved.append(feed)
+            self.up_to_date.add(OPPORTUNITY)
 
     def _glance(self, feed: Feed) -> None:
         """While a read from the start goes on over several ticks: the opportunities that changed since the last one."""
@@ -321,6 +329,7 @@ class _Detection:
             for ids in self.world.source.modified_since(OPPORTUNITY, self.world.clock.now() - GLANCE):
                 self._add(ids)
                 self._flush()
+            self.up_to_date.add(OPPORTUNITY)
 
     def _compare_if_asked(self, feed: Feed) -> None:
         """Reconcile met ids that stay invisible: only a complete enumeration tells whether they are gone."""

@@ -12,6 +12,7 @@ from sync_core.messages import FULL, split
 from sync_core.model import Lane, LedgerRow, Pointer, State, Tally, Work
 
 FAILURES = (State.PARKED, State.HELD, State.WAITING)
+LOOKED_AT = 20_000  # pointers: some seconds, of the minutes that an HTTP request may take
 KINDS = {"opportunities": "opportunity", "accounts": "company", "users": "sales person"}
 
 
@@ -34,15 +35,20 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Of these kinds (keys of `KINDS`) and states, for just this *reason*, with this *text* in the reason or the id."""
+    """Of these kinds (keys of `KINDS`) and states, for just this *reason*, with *in_reason* in the reason.
+
+    *text* is for those who search: it may stand in the reason or in the id.
+    """
 
     kinds: Collection[str] = tuple(KINDS)
     states: Collection[State] = FAILURES
     reason: str = ""
+    in_reason: str = ""
     text: str = ""
 
     def takes(self, pointer: Pointer) -> bool:
-        return self.text.casefold() in pointer.reason.casefold() or self.text.casefold() in pointer.id
+        reason, text = pointer.reason.casefold(), self.text.casefold()
+        return self.in_reason.casefold() in reason and (text in reason or text in pointer.id)
 
 
 EVERYTHING = Choice()
@@ -59,17 +65,19 @@ def failures(world: World, choice: Choice = EVERYTHING) -> Iterator[Failure]:
 def page(world: World, choice: Choice = EVERYTHING, *, after: str = "", size: int = 50) -> tuple[list[Failure], str]:
     """At most *size* of them behind *after*, and what to pass as *after* for the next page; empty at the end.
 
+    After looking at `LOOKED_AT` pointers a page ends, with what it has.
     Raises ValueError for an *after* that was never given out.
     """
     begun, _, mark = after.partition("~")
     places = [f"{kind}.{state}" for kind, state in product(KINDS, FAILURES)]
     number = places.index(begun) if after else 0
     found: list[Failure] = []
+    looked = 0
     for place, (kind, state) in list(zip(places, product(KINDS, FAILURES), strict=True))[number:]:
         if kind not in choice.kinds or state not in choice.states:
             continue
         behind = mark if place == begun else ""
-        most = 1000 if choice.text else size + 1
+        most = 1000 if choice.text or choice.in_reason else size + 1
         for pointers in world.ledgers[kind].pointers(state, reason=choice.reason, after=behind, size=most):
             taken = [pointer for pointer in pointers if choice.takes(pointer)]
             room = size - len(found)
@@ -77,7 +85,19 @@ def page(world: World, choice: Choice = EVERYTHING, *, after: str = "", size: in
             if len(taken) > room:
                 return found, f"{place}~{taken[room - 1].mark}" if room else f"{place}~{behind}"
             behind = pointers[-1].mark
+            looked += len(pointers)
+            if looked >= LOOKED_AT:
+                return found, f"{place}~{behind}"
     return found, ""
+
+
+def first(world: World, choice: Choice, number: int) -> list[Failure]:
+    """The first *number* of them, however many have to be looked at."""
+    found, after = page(world, choice, size=number) if number else ([], "")
+    while after and len(found) < number:
+        more, after = page(world, choice, after=after, size=number - len(found))
+        found += more
+    return found
 
 
 def _of(world: World, kind: str, state: State, pointers: Collection[Pointer]) -> list[Failure]:

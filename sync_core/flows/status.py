@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Any
@@ -26,10 +26,12 @@ from sync_core.rules.pace import RUNS, forecast
 
 SHOWN = 1000
 ACTIONS_SHOWN = 20
+STOPPED_FOR = timedelta(minutes=10)  # twice as long as what is put back because of a stop waits
+POISON_FOR = timedelta(hours=1)
 DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
 WATCH = "watch"
 ACTION = "action"
-_MISSING = re.compile(rf"{re.escape(PEOPLE_MISSING)} (\d+) ")
+_MISSING = re.compile(rf"{re.escape(PEOPLE_MISSING)} (\d+) not in Marketo")
 
 Values = Mapping[str, Mapping[str, Any]]
 """The documents of one kind, by name."""
@@ -53,6 +55,7 @@ def status(world: World) -> dict[str, Any]:
         "at": now.isoformat(timespec="seconds"),
         "oldest change not in Marketo": _aged(_oldest(world, runs, now), now),
         "last tick": {**_aged(tick.get("at"), now), "read": tick.get("read")},
+        "stops": _stops(runs, now),
         **({"paused": dict(pause)} if pause else {}),
         "opportunities": _states(tallies["opportunities"]),
         "companies": _states(tallies["accounts"]),
@@ -63,7 +66,10 @@ def status(world: World) -> dict[str, Any]:
         ],
         "people missing": _people_missing(tallies["opportunities"], watched),
         "queues (about)": queues,
-        "lanes (about)": _lanes(queues, runs, now),
+        "lanes (about)": {
+            lane: {**about, **_last_done(runs, lane)} for lane, about in _lanes(queues, runs, now).items()
+        },
+        "poison within an hour": _poison(runs, queues, now),
         "backlog": watched.get("backlog", {}).get("samples", []),
         "feeds": feeds,
         "last runs": {name: {k: v for k, v in run.items() if k not in _KEPT} for name, run in runs.items()},
@@ -82,7 +88,8 @@ def status(world: World) -> dict[str, Any]:
         {"name": name, "since": since.get(name, {}).get("since", found["at"]), "text": text}
         for name, text in told.items()
     ]
-    return {"verdict": verdict(found), **found, "needs you": problems(found)}
+    found["needs you"] = problems(found)
+    return {"verdict": verdict(found), **found}
 
 
 _KEPT = ("runs", "hidden")
@@ -93,7 +100,7 @@ def lanes(world: World) -> dict[str, dict[str, int | None]]:
     return _lanes(world.queue.lengths(), dict(world.documents.list("run")), world.clock.now())
 
 
-def _lanes(queues: Mapping[str, int], runs: Values, now: datetime) -> dict[str, dict[str, int | None]]:
+def _lanes(queues: Mapping[str, int], runs: Values, now: datetime) -> dict[str, dict[str, Any]]:
     return {str(lane): forecast(queues[lane], runs.get(lane, {}).get("runs", ()), now) for lane in Lane}
 
 
@@ -121,7 +128,7 @@ def _oldest(world: World, runs: Values, now: datetime) -> str | None:
     a first load is behind by intention, and what changes meanwhile is fresh.
     """
     tick = runs.get("detect", {})
-    unread = tick.get("read") if tick.get("trouble") or tick.get("paused") else None
+    unread = tick.get("read") if tick.get("read", "") < tick.get("began", "") else None
     seen = [since for until, since in runs.get(Lane.FRESH, {}).get("hidden", ()) if until > now.isoformat()]
     for letter in world.queue.peek(Lane.FRESH):
         try:
@@ -133,7 +140,11 @@ def _oldest(world: World, runs: Values, now: datetime) -> str | None:
 
 def _people_missing(tally: Tally, watched: Values) -> dict[str, Any]:
     """Roles that wait by the reasons of their opportunities; the people are counted now and then."""
-    waiting = [(reason, n) for (state, reason), n in tally.reasons.items() if reason.startswith(PEOPLE_MISSING)]
+    waiting = [
+        (reason, n)
+        for (state, reason), n in tally.reasons.items()
+        if state == State.WAITING and reason.startswith(PEOPLE_MISSING)
+    ]
     roles = sum(n * (int(found[1]) if (found := _MISSING.match(reason)) else 1) for reason, n in waiting)
     known = watched.get("people", {})
     return {
@@ -158,6 +169,7 @@ def _feeds(world: World, now: datetime, watched: Values) -> dict[str, dict[str, 
             "link taken": link["at"],
             "seconds": link["seconds"],
             "retention days": days if tracked else None,
+            **({"reading since": feed["since"]} if feed and feed["phase"] != "following" else {}),
         }
     return found
 
@@ -166,7 +178,31 @@ def _mode(feed: Mapping[str, Any]) -> str:
     if not feed:
         return "not started"
     by = "" if feed.get("tracked", True) else ", by modifiedon and a full read a day: change tracking is off"
-    return f"{feed['phase']}{by}"
+    return f"{feed['phase']}{', not to its end yet' if feed.get('partway') else ''}{by}"
+
+
+def _stops(runs: Values, now: datetime) -> list[dict[str, str]]:
+    """Why the last run of its kind was stopped, or one lately: what is put back comes again, others pass meanwhile."""
+    stopped = {
+        (run["kind"], run["trouble"])
+        for each in runs.values()
+        for number, run in enumerate(reversed(each.get("runs", ())))
+        if "kind" in run and (number == 0 or datetime.fromisoformat(run["at"]) > now - STOPPED_FOR)
+    }
+    return [{"kind": kind, "trouble": trouble} for kind, trouble in sorted(stopped)]
+
+
+def _last_done(runs: Values, lane: str) -> dict[str, Any]:
+    """When a delivery of the lane last finished anything."""
+    done = (run["at"] for run in reversed(runs.get(lane, {}).get("runs", ())) if run["done"])
+    return {"last done": next(done, None)}
+
+
+def _poison(runs: Values, queues: Mapping[str, int], now: datetime) -> int:
+    """Messages that ticks found in the poison queues lately, and those that lie there."""
+    ticks = runs.get("detect", {}).get("runs", ())
+    late = (run["counts"] for run in ticks if datetime.fromisoformat(run["at"]) > now - POISON_FOR)
+    return int(sum(counts.get("poison", 0) for counts in late) + queues["fresh poison"] + queues["slow poison"])
 
 
 def _runs(runs: Values) -> list[dict[str, Any]]:
@@ -180,7 +216,7 @@ def _calls(world: World, watched: Values) -> dict[str, Any]:
         "used today": world.limiter.used_today(),
         "our share": world.limiter.shares[1],
         "subscription today": usage.get("total"),
-        "subscription's quota": DAILY_QUOTA,
+        "subscription's quota": max(DAILY_QUOTA, world.limiter.shares[1]),
         "counted": usage.get("counted"),
     }
 
@@ -201,7 +237,7 @@ def problems(found: Mapping[str, Any]) -> list[str]:
     left = found["mapping"].get("left alone", {})
     told = [f"{name} is left alone: {why}" for name, why in left.items()]
     told += [f"paused since {found['paused']['since']}: `resume` goes on"] if "paused" in found else []
-    told += [f"stopped, {run['trouble']}" for run in found["last runs"].values() if run.get("stopped")]
+    told += [f"stopped, {stop['trouble']}" for stop in found["stops"]]
     others_on = [each for each in found["alerts"] if each["name"] not in TOLD_OTHERWISE]
     told += [f"{each['name']}: {each['text']} (docs/operations.md)" for each in others_on]
     told += [] if found["webhook"] in ("none", "well") else [f"nobody is told of alerts: {found['webhook']}"]

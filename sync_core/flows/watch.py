@@ -13,6 +13,7 @@ from sync_core import events
 from sync_core.errors import SyncError
 from sync_core.flows.status import WATCH, status
 from sync_core.flows.world import World
+from sync_core.model import Lane
 
 SAMPLES = 288  # of five minutes each: 24 hours
 USAGE_EVERY = timedelta(hours=1)
@@ -22,12 +23,12 @@ RETENTION_EVERY = timedelta(hours=24)
 
 def watch(world: World) -> dict[str, Any]:
     """The status, once what is seldom counted is counted and everybody is told what changed."""
+    queues = world.queue.lengths()
+    sample = [world.clock.now().isoformat(timespec="seconds"), queues[Lane.FRESH], queues[Lane.SLOW]]
+    world.change(WATCH, "backlog", lambda known: {"samples": [*known.get("samples", ()), sample][-SAMPLES:]})
     found = status(world)
     if _count(world, found):
         found = status(world)
-    queues = found["queues (about)"]
-    sample = [found["at"], queues["fresh"], queues["slow"]]
-    world.change(WATCH, "backlog", lambda known: {"samples": [*known.get("samples", ()), sample][-SAMPLES:]})
     _tell(world, found)
     return found
 
@@ -87,9 +88,10 @@ def _tell(world: World, found: Mapping[str, Any]) -> None:
         except SyncError as error:
             trouble = str(error)
             events.warning("watch.not_told", reason=trouble)
-    for name in began:
+    before = known.get("on", {})
+    for name in on.keys() - before.keys():
         events.warning("alert.began", alert=name, text=on[name]["text"])
-    for name in ended:
+    for name in before.keys() - on.keys():
         events.info("alert.ended", alert=name)
     value = {"on": on, "told": sorted(told if trouble else on), "webhook": trouble}
     if value != known:

@@ -24,13 +24,15 @@ ALERTS: Mapping[str, str] = {
     "budget": "80 % of the Marketo calls of the day are used",
     "delta-link": "a delta link is past half its life",
     "credentials-expire": "a secret or certificate expires within 30 days",
+    "watch-missed": "nobody is told of alerts: the function that looks every five minutes does not run",
 }
 BEHIND = frozenset({"not-in-step", "tick-missed", "wrong-pair", "credentials-refused", "stopped"})
 """Alerts with which Marketo is not in step, or nobody knows."""
 
 IN_STEP_WITHIN = timedelta(minutes=15)
 TICK_WITHIN = timedelta(minutes=10)  # of its time: as long as the functionTimeout lets a tick run
-POISON_FOR = timedelta(hours=1)
+WATCH_WITHIN = timedelta(minutes=15)
+READ_WITHIN = timedelta(hours=24)
 NEARLY_USED = 0.8
 HALF = 0.5
 EXPIRES_SOON = timedelta(days=30)
@@ -58,7 +60,7 @@ def _told(
         yield "not-in-step", behind
     if held := found["opportunities"]["held"]:
         yield "removals-held", f"{counted(held, 'opportunity', 'opportunities')} with removals that wait for approval"
-    if poison := _poison(found, now):
+    if poison := found["poison within an hour"]:
         yield "poison", f"{counted(poison, 'message')} failed again and again within the last hour"
     if left := found["mapping"].get("left alone"):
         yield "field-suspended", "; ".join(f"{name}: {why}" for name, why in left.items())
@@ -69,12 +71,13 @@ def _told(
     if expires is not None and expires - now < EXPIRES_SOON:
         when = "expired" if expires <= now else "expires"
         yield "credentials-expire", f"what signs in to Dynamics {when} on {expires.date().isoformat()}"
+    if found["backlog"] and now - datetime.fromisoformat(found["backlog"][-1][0]) > WATCH_WITHIN:
+        yield "watch-missed", f"nobody has looked since {found['backlog'][-1][0][:16]}Z"
 
 
 def _stops(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for run in found["last runs"].values():
-        if run.get("stopped"):
-            yield _STOPS.get(run.get("kind", ""), "stopped"), str(run["trouble"])
+    for stop in found["stops"]:
+        yield _STOPS.get(stop["kind"], "stopped"), stop["trouble"]
 
 
 def _missed(found: Mapping[str, Any], now: datetime, schedule: str) -> str:
@@ -82,36 +85,44 @@ def _missed(found: Mapping[str, Any], now: datetime, schedule: str) -> str:
     last = found["last tick"]["at"]
     since = last or (found["backlog"][0][0] if found["backlog"] else None)
     try:
-        due = last_due(schedule, now - TICK_WITHIN)
+        due, unreadable = last_due(schedule, now - TICK_WITHIN), ""
     except ValueError:
-        return ""  # `validate` says what is wrong with the schedule; the host doesn't start with it
-    if since is None or due is None or due <= datetime.fromisoformat(since):
+        due, unreadable = None, f", and SYNC_SCHEDULE, {schedule}, is no schedule of six fields"
+    due = due or now - IN_STEP_WITHIN
+    if since is None or due <= datetime.fromisoformat(since):
         return ""
-    return f"no tick since {last[:16]}Z" if last else "the timer has never run"
+    return (f"no tick since {last[:16]}Z" if last else "the timer has never run") + unreadable
 
 
 def _behind(found: Mapping[str, Any], now: datetime) -> str:
-    """Fresh changes that wait for too long, or a backlog that stands still."""
+    """Changes that wait for too long, a lane that stands still, or a read from the start that does not end."""
     at = found["oldest change not in Marketo"]["at"]
     if at is not None and now - datetime.fromisoformat(at) > IN_STEP_WITHIN:
-        trouble = found["last runs"].get("detect", {}).get("trouble") or found["last runs"].get("fresh", {}).get(
-            "trouble"
-        )
-        why = "paused" if "paused" in found else trouble or "it waits on the queue"
+        why = "paused" if "paused" in found else _trouble(found, "detect", "fresh") or "it waits on the queue"
         return f"what changed since {at[:16]}Z may not be in Marketo: {why}"
-    slow = found["lanes (about)"]["slow"]["messages"]
-    samples = [each for each in found["backlog"] if datetime.fromisoformat(each[0]) <= now - IN_STEP_WITHIN]
-    done = found["last runs"].get("slow", {}).get("at")
-    still = done is None or datetime.fromisoformat(done) <= now - IN_STEP_WITHIN
-    if slow and samples and samples[-1][2] and still and "paused" not in found:
-        return f"{counted(slow, 'message')} of the slow lane wait, and none was handled for 15 minutes"
+    for place, lane in enumerate(("fresh", "slow"), 1):
+        if _still(found, now, lane, place) and "paused" not in found:
+            messages = counted(found["lanes (about)"][lane]["messages"], "message")
+            why = _trouble(found, lane)
+            return f"{messages} in the {lane} lane, and none was done for 15 minutes{f': {why}' if why else ''}"
+    for table, feed in found["feeds"].items():
+        if "reading since" in feed and now - datetime.fromisoformat(feed["reading since"]) > READ_WITHIN:
+            return f"{table} is being read from the start since {feed['reading since'][:16]}Z, for more than a day"
     return ""
 
 
-def _poison(found: Mapping[str, Any], now: datetime) -> int:
-    late = (run for run in found["runs"] if datetime.fromisoformat(run["at"]) > now - POISON_FOR)
-    queues = found["queues (about)"]
-    return int(sum(run["counts"].get("poison", 0) for run in late) + queues["fresh poison"] + queues["slow poison"])
+def _still(found: Mapping[str, Any], now: datetime, lane: str, place: int) -> bool:
+    """Whether messages of the lane wait, did so 15 minutes ago, and none was done in between."""
+    about = found["lanes (about)"][lane]
+    samples = [each for each in found["backlog"] if datetime.fromisoformat(each[0]) <= now - IN_STEP_WITHIN]
+    done = about["last done"]
+    late = done is None or datetime.fromisoformat(done) <= now - IN_STEP_WITHIN
+    return bool(about["messages"] and samples and samples[-1][place] and late)
+
+
+def _trouble(found: Mapping[str, Any], *names: str) -> str:
+    """What the last run of one of them met."""
+    return next((str(text) for name in names if (text := found["last runs"].get(name, {}).get("trouble"))), "")
 
 
 def _nearly_used(calls: Mapping[str, Any]) -> str:
@@ -133,30 +144,52 @@ def _old_links(feeds: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def verdict(found: Mapping[str, Any]) -> dict[str, str]:
-    """Whether Marketo is in step, in one line, and how bad it is; of a status with its alerts."""
-    on = [alert["name"] for alert in found["alerts"]]
-    states, lanes = found["opportunities"], found["lanes (about)"]
+    """Whether Marketo is in step, in one line, and how bad it is; of a status with all but this."""
+    states, read = found["opportunities"], found["last tick"]["read"]
     if "paused" in found:
         return _level("not in step", f"Paused since {found['paused']['since'][:16]}Z: nothing is sent until `resume`")
     if behind := next((alert for alert in found["alerts"] if alert["name"] in BEHIND), None):
         return _level("not in step", f"Not in step: {behind['text'].rstrip('.')}")
-    read = found["last tick"]["read"]
-    if read is None:
+    if found["last tick"]["at"] is None:
         return _level("not in step", "Nothing was read from Dynamics yet: the timer has not run")
-    unread = [table for table, feed in found["feeds"].items() if not feed["mode"].startswith("following")]
-    if unread or lanes["slow"]["messages"]:
-        minutes = lanes["slow"]["minutes until empty"]
-        left = f"about {counted(lanes['slow']['messages'], 'message')} left"
-        left += f", empty in {counted(minutes, 'minute')}" if minutes else ""
-        return _level("catching up", f"Catching up: {left}; what changes now arrives meanwhile")
-    except_for = [
-        f"{states[state]:,} {word}" for state, word in (("parked", "parked"), ("held", "held")) if states[state]
-    ]
-    except_for += [f"{ALERTS[name]}" for name in on if name != "removals-held"]
-    if except_for:
-        return _level("needs you", f"In step, but for what needs you: {'; '.join(except_for)}")
+    if catching_up := _catching_up(found):
+        return _level("catching up", f"Catching up: {catching_up}")
+    oldest = found["oldest change not in Marketo"]["at"]
+    until = min((each for each in (read, oldest) if each), key=datetime.fromisoformat, default=None)
+    said = f"what changed in Dynamics until {until[:16]}Z is in Marketo" if until else "nothing was read yet"
+    if found["needs you"]:
+        return _level("needs you", f"In step, but for what needs you: {_what(found)}; {said}")
     waits = f", but for {states['waiting']:,} that wait" if states["waiting"] else ""
-    return _level("in step", f"In step: what changed in Dynamics until {read[:16]}Z is in Marketo{waits}")
+    return _level("in step", f"In step: {said}{waits}")
+
+
+def _catching_up(found: Mapping[str, Any]) -> str:
+    """What is read from the start, or waits in the slow lane, and whether changes arrive meanwhile."""
+    reading = [table for table, feed in found["feeds"].items() if not feed["mode"].startswith("following")]
+    slow = found["lanes (about)"]["slow"]
+    told = [f"{', '.join(reading)} {'is' if len(reading) == 1 else 'are'} read from the start"] if reading else []
+    if slow["messages"]:
+        minutes = slow["minutes until empty"]
+        left = f", empty in {counted(minutes, 'minute')}" if minutes else ""
+        told.append(f"about {counted(slow['messages'], 'message')} left{left}")
+    if told and found["last tick"]["read"]:
+        told.append("what changes now arrives meanwhile")
+    return "; ".join(told)
+
+
+def _what(found: Mapping[str, Any]) -> str:
+    """What of a status needs somebody, in few words."""
+    others = [found[kind]["parked"] for kind in ("companies", "sales persons") if kind in found]
+    strange = found["queues (about)"]["unreadable"]
+    counts = (
+        (found["opportunities"]["parked"], "parked"),
+        (found["opportunities"]["held"], "held"),
+        (sum(others), "parked of companies and sales persons"),
+    )
+    told = [f"{number:,} {what}" for number, what in counts if number]
+    told += [f"{counted(strange, 'message')} not ours"] if strange else []
+    told += [ALERTS[alert["name"]] for alert in found["alerts"] if alert["name"] != "removals-held"]
+    return "; ".join(told) or found["needs you"][0]
 
 
 def _level(level: str, text: str) -> dict[str, str]:

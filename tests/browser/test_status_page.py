@@ -7,12 +7,13 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
 
-from sync_core.model import LedgerRow, State
+from sync_core.model import Lane, LedgerRow, State, Work
 from tests.browser.visitor import Visitor, address, cells, click, in_state, status, texts
 from tools.showcase import HELD, LATER, REMOVED, RENAMED, Showcase
 
@@ -157,6 +158,7 @@ def test_the_last_runs_say_what_came_of_them(showcase: Showcase, visitor: Visito
     assert {row[1] for row in runs} == {"detect", "fresh", "slow"}
     assert any("opportunities posted" in row[3] and "opportunities parked" in row[3] for row in runs)
     assert any("roles removed" in row[3] for row in runs)
+    assert any("1 poison" in row[3] for row in runs)
     assert [row[0] for row in runs] == sorted((row[0] for row in runs), reverse=True)
     assert len(runs) <= 50
 
@@ -477,3 +479,19 @@ def test_without_an_answer_it_says_so_and_keeps_what_it_shows(showcase: Showcase
         later(page)
         page.get_by_text("back again").wait_for()
         assert page.locator("#refresh-note").inner_text() == "Refreshes every 30 seconds."
+
+
+# --- last, since it leaves something on the queue ---------------------------------------------------------------------
+
+
+def test_a_lane_that_is_behind_says_how_long_it_will_take(showcase: Showcase, visitor: Visitor) -> None:
+    ids = tuple(showcase.changeable()[:20])
+    showcase.world.queue.put(Work(ids, lane=Lane.SLOW, why="a backlog"), after=timedelta(minutes=30))
+    visitor.page.goto(showcase.page)
+    lane = status(showcase)["lanes (about)"]["slow"]
+
+    shown = " ".join(visitor.page.locator("#backlog-slow").inner_text().split())
+    assert lane["messages"] == 1
+    assert f"1 message now, about {lane['records']} records" in shown
+    assert f"{lane['records a minute lately']:,} records a minute lately; empty in about" in shown
+    assert texts(visitor.page, "#queued") == ["1"]

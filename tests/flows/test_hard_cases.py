@@ -371,7 +371,7 @@ def test_a_command_that_is_interrupted_shows_no_traceback(
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "page", interrupted)
+    monkeypatch.setattr(cli, "first", interrupted)
 
     assert cli.main(["failures", "list"]) != cli.GOOD
     assert "Traceback" not in capsys.readouterr().err

@@ -192,7 +192,19 @@ def test_each_alert_begins_when_its_cause_does(
 def test_all_alerts_are_brought_about_here() -> None:
     (mark,) = [m for m in test_each_alert_begins_when_its_cause_does.pytestmark if m.name == "parametrize"]  # type: ignore[attr-defined]
 
-    assert {name for name, _ in mark.args[1]} == ALERTS.keys()
+    assert {name for name, _ in mark.args[1]} | {"watch-missed"} == ALERTS.keys()
+
+
+def test_who_looks_at_the_page_sees_that_nobody_watches(stage: Stage, org: Org, channel: Channel) -> None:
+    stage.sync()
+    stage.engine.watch()
+    for _ in range(4):
+        stage.clock.sleep(FIVE_MINUTES)
+        stage.tick()
+
+    assert [alert["name"] for alert in status(stage.world)["alerts"]] == ["watch-missed"]
+    assert names(stage) == []
+    assert channel.told == []
 
 
 # --- told once -------------------------------------------------------------------------------------------------
@@ -372,3 +384,210 @@ def test_runs_of_all_kinds_latest_first(stage: Stage, org: Org) -> None:
     assert [run["at"] for run in runs] == sorted((run["at"] for run in runs), reverse=True)
     assert {run["what"] for run in runs} == {"detect", "fresh"}
     assert runs[0]["counts"]
+
+
+# --- what must not look well --------------------------------------------------------------------------------------
+
+
+def test_a_tick_that_did_not_read_to_the_end_has_not_read_everything(org: Org, stage: Stage) -> None:
+    stage = Stage(page_size=1)
+    org = Org(stage)
+    stage.sync()
+    stage.clock.sleep(FIVE_MINUTES)
+    read = status(stage.world)["last tick"]["read"]
+    for number in range(12):
+        org.opportunity(f"New {number}", account=org.acme)
+    changes = stage.world.source.changes
+
+    def slow(table: str, link: Any) -> Any:
+        stage.clock.sleep(200 if table == "opportunity" else 0)
+        return changes(table, link)
+
+    object.__setattr__(stage.world.source, "changes", slow)
+    for _ in range(2):
+        assert not stage.tick().complete
+        stage.drain()
+        found = stage.engine.watch()
+        assert found["last tick"]["read"] == read
+        assert found["oldest change not in Marketo"]["at"] == read
+        assert found["feeds"]["opportunity"]["mode"] == "following, not to its end yet"
+
+    assert "not-in-step" in names(stage)
+
+
+def test_a_backfill_over_several_ticks_leaves_nothing_unread_that_changes_meanwhile(stage: Stage, org: Org) -> None:
+    """The read from the start takes its time; what is followed is followed, and opportunities are glanced at."""
+    stage = Stage(page_size=1)
+    org = Org(stage)
+    for number in range(6):
+        org.opportunity(f"Old {number}", account=org.acme)
+    stage.sync()
+    actions.backfill(stage.world, {}, who="test")
+    changes = stage.world.source.changes
+
+    def slow(table: str, link: Any) -> Any:
+        stage.clock.sleep(200 if table == "opportunity" else 0)
+        return changes(table, link)
+
+    object.__setattr__(stage.world.source, "changes", slow)
+    stage.tick()
+    for _ in range(2):
+        began = stage.clock.now().isoformat(timespec="seconds")
+        assert not stage.tick().complete
+        stage.drain()
+        found = stage.engine.watch()
+        assert found["last tick"]["read"] == began
+        assert found["verdict"]["level"] == "catching up"
+        assert found["alerts"] == []
+
+
+def test_a_first_read_is_no_alert_and_claims_nothing(org: Org) -> None:
+    stage = Stage(page_size=1)
+    org = Org(stage)
+    for number in range(6):
+        org.opportunity(f"Old {number}", account=org.acme)
+    changes = stage.world.source.changes
+
+    def slow(table: str, link: Any) -> Any:
+        stage.clock.sleep(200)
+        return changes(table, link)
+
+    object.__setattr__(stage.world.source, "changes", slow)
+    stage.tick()
+    found = stage.engine.watch()
+
+    assert found["verdict"]["level"] == "catching up"
+    assert "meanwhile" not in found["verdict"]["text"]
+    assert found["alerts"] == []
+
+
+def test_deliveries_that_fail_again_and_again_are_seen(stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.sync()
+    org.update("opportunity", org.deal, name="Changed")
+    stage.tick()
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise KeyError("nobody foresaw it")
+
+    monkeypatch.setattr("sync_core.engine.reconcile", broken)
+    for _ in range(2):
+        with pytest.raises(KeyError):
+            stage.deliver()  # whoever took it keeps it for ten minutes
+        for _ in range(2):
+            stage.clock.sleep(FIVE_MINUTES)
+            stage.tick()
+            found = stage.engine.watch()
+
+    assert [alert["name"] for alert in found["alerts"]] == ["not-in-step"]
+    assert found["alerts"][0]["text"].endswith(": failed with KeyError")
+    assert "nobody foresaw" not in str(found)
+
+
+def test_a_backlog_that_is_only_put_back_does_not_move(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.world.queue.put(Work((org.deal,), lane=Lane.SLOW, force=True))
+
+    def silent(*_: Any, **__: Any) -> Any:
+        raise Unavailable("no answer from Marketo")
+
+    object.__setattr__(stage.world.target, "upsert", silent)
+    for _ in range(5):
+        stage.deliver(Lane.SLOW)
+        found = stage.engine.watch()
+        stage.clock.sleep(FIVE_MINUTES)
+        stage.tick()
+
+    assert [alert["name"] for alert in found["alerts"]] == ["not-in-step"]
+    assert "no answer from Marketo" in found["verdict"]["text"]
+
+
+def test_a_stop_among_deliveries_that_pass_stays_one_alert(stage: Stage, org: Org, channel: Channel) -> None:
+    other = org.opportunity("Other", account=org.bolt)
+    stage.sync()
+    stage.engine.watch()
+    rows = stage.world.source.rows
+
+    def refuse(table: str, ids: Any, columns: Any, names: Any = ()) -> Any:
+        if table == "opportunity" and org.deal in ids:
+            raise ConfigurationError("give the application user Read on account")
+        return rows(table, ids, columns, names)
+
+    object.__setattr__(stage.world.source, "rows", refuse)
+    stage.world.queue.put(Work((org.deal,)))
+    for _ in range(4):
+        stage.drain()
+        stage.engine.watch()
+        stage.world.queue.put(Work((other,)))
+        stage.drain()
+        stage.engine.watch()
+        stage.clock.sleep(FIVE_MINUTES)
+        stage.tick()
+    assert [[line.partition(":")[0] for line in lines] for _, lines in channel.told] == [["stopped"]]
+
+    object.__setattr__(stage.world.source, "rows", rows)
+    for _ in range(3):
+        stage.drain()
+        stage.clock.sleep(FIVE_MINUTES)
+        stage.tick()
+        stage.engine.watch()
+
+    assert [lines for _, lines in channel.told[1:]] == [["stopped: over"]]
+
+
+def test_poison_of_the_last_hour_is_counted_however_many_deliveries_came_since(stage: Stage, org: Org) -> None:
+    stage.sync()
+    a_message_is_poison(stage, org)
+    for _ in range(60):
+        stage.world.queue.put(Work((org.deal,)))
+        stage.drain()
+
+    assert names(stage) == ["poison"]
+
+
+def test_an_alert_is_noted_once_though_nobody_can_be_told(
+    stage: Stage, org: Org, channel: Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.sync()
+    channel.fails = Unavailable("no answer")
+    stage.limiter.used = 25_000
+    with caplog.at_level("INFO", logger="sync_core"):
+        for _ in range(4):
+            stage.engine.watch()
+
+    assert sum("alert.began" in line for line in caplog.messages) == 1
+
+
+def test_whoever_has_a_larger_share_has_a_larger_subscription(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.limiter.daily_calls = 150_000
+    stage.world.change("watch", "usage", lambda _: {"total": 41_000, "used": 1, "counted": stage.engine.watch()["at"]})
+
+    assert [alert["name"] for alert in status(stage.world)["alerts"]] == []
+
+
+def test_people_of_whom_there_are_several_are_not_missing(stage: Stage, org: Org) -> None:
+    stage.sync()
+    reason = "people: 2 of several in Marketo each; see `explain`"
+    stage.world.opportunities.write([LedgerRow("0" * 36, state=State.PARKED, reason=reason)])
+
+    assert status(stage.world)["people missing"]["roles"] == 0
+
+
+def test_a_note_that_cannot_be_written_does_not_do_the_delivery_again(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.update("opportunity", org.deal, name="Changed")
+    stage.tick()
+    before = stage.writes()
+    write = stage.world.documents.write
+
+    def but_runs(kind: str, *rest: Any) -> Any:
+        if kind == "run":
+            raise Unavailable("storage is away")
+        return write(kind, *rest)
+
+    object.__setattr__(stage.world.documents, "write", but_runs)
+    outcome = stage.deliver()
+
+    assert outcome is not None
+    assert outcome.counts["opportunities posted"] == 1
+    assert stage.writes() == before + 1

@@ -28,10 +28,16 @@ def well() -> dict[str, Any]:
         "at": ago(),
         "oldest change not in Marketo": {"at": None, "seconds": None},
         "last tick": {"at": ago(minutes=2), "seconds": 120, "read": ago(minutes=2)},
+        "stops": [],
+        "needs you": [],
+        "companies": {"parked": 0},
+        "poison within an hour": 0,
         "opportunities": {"in step": 370, "waiting": 0, "parked": 0, "held": 0, "gone": 0, "left out": 0, "roles": 400},
         "queues (about)": {"fresh": 0, "slow": 0, "fresh poison": 0, "slow poison": 0, "unreadable": 0},
-        "lanes (about)": {lane: {"messages": 0, "minutes until empty": 0} for lane in ("fresh", "slow")},
-        "backlog": [[ago(minutes=m), 0, 0] for m in range(60, 0, -5)],
+        "lanes (about)": {
+            lane: {"messages": 0, "minutes until empty": 0, "last done": ago(hours=3)} for lane in ("fresh", "slow")
+        },
+        "backlog": [[ago(minutes=m), 0, 0] for m in range(60, -1, -5)],
         "feeds": {"opportunity": dict(FEED), "connection": dict(FEED)},
         "last runs": {"detect": {"at": ago(minutes=2)}, "fresh": {"at": ago(hours=3)}},
         "runs": [{"at": ago(minutes=2), "what": "detect", "counts": {}}],
@@ -62,7 +68,7 @@ def with_(place: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def stopped(kind: str) -> Callable[[dict[str, Any]], None]:
-    return with_("last runs/detect", {"at": ago(), "stopped": True, "trouble": "correct it", "kind": kind})
+    return with_("stops", [{"trouble": "correct it", "kind": kind}])
 
 
 def test_a_sync_that_runs_and_has_nothing_to_do_is_well() -> None:
@@ -86,12 +92,17 @@ def test_a_sync_that_runs_and_has_nothing_to_do_is_well() -> None:
         # Due at 11:50 and 11:55; a tick has ten minutes, so that at 12:02 only the one of 11:50 must have been.
         ("tick-missed", with_("last tick/at", ago(minutes=12)), with_("last tick/at", ago(minutes=12, seconds=1))),
         ("removals-held", with_("opportunities/held", 0), with_("opportunities/held", 1)),
+        ("poison", with_("queues (about)/unreadable", 1), with_("poison within an hour", 1)),
         (
-            "poison",
-            with_("runs", [{"at": ago(hours=1), "what": "detect", "counts": {"poison": 1}}]),
-            with_("runs", [{"at": ago(minutes=59), "what": "detect", "counts": {"poison": 1}}]),
+            "watch-missed",
+            with_("backlog", [[ago(minutes=15), 0, 0]]),
+            with_("backlog", [[ago(minutes=15, seconds=1), 0, 0]]),
         ),
-        ("poison", with_("queues (about)/unreadable", 1), with_("queues (about)/slow poison", 1)),
+        (
+            "not-in-step",
+            with_("feeds/contact", {**FEED, "mode": "reading", "reading since": ago(hours=24)}),
+            with_("feeds/contact", {**FEED, "mode": "reading", "reading since": ago(hours=24, seconds=1)}),
+        ),
         ("field-suspended", with_("mapping/left alone", {}), with_("mapping/left alone", {"opportunity.x": "gone"})),
         ("budget", with_("Marketo calls/used today", 19_999), with_("Marketo calls/used today", 20_000)),
         (
@@ -130,35 +141,43 @@ def test_credentials_that_expire_within_30_days(left: float, told: bool) -> None
     assert ("credentials-expire" in on(well(), expires=NOW + timedelta(days=left))) is told
 
 
-def test_a_backlog_that_stands_still_is_behind_and_one_that_moves_is_not() -> None:
+@pytest.mark.parametrize(("place", "lane"), [(1, "fresh"), (2, "slow")])
+def test_a_lane_that_stands_still_is_behind_and_one_that_moves_is_not(place: int, lane: str) -> None:
     found = well()
-    found["lanes (about)"]["slow"]["messages"] = 7
-    found["backlog"] = [[ago(minutes=m), 0, 7] for m in range(60, 0, -5)]
+    found["last runs"][lane] = {"trouble": "608"}
+    found["lanes (about)"][lane] |= {"messages": 7, "last done": ago(minutes=16)}
+    found["backlog"] = [[ago(minutes=m), 7, 7] for m in range(60, -1, -5)]
+    assert on(found) == {"not-in-step": f"7 messages in the {lane} lane, and none was done for 15 minutes: 608"}
+
+    found["lanes (about)"][lane]["last done"] = ago(minutes=14)
+    assert on(found) == {}
+
+    found["lanes (about)"][lane]["last done"] = None
     assert "not-in-step" in on(found)
 
-    found["last runs"]["slow"] = {"at": ago(minutes=14)}
-    assert on(found) == {}
-
-    found["last runs"]["slow"] = {"at": ago(minutes=16)}
-    found["backlog"] = [[ago(minutes=16), 0, 0], [ago(minutes=4), 0, 7]]  # it came four minutes ago
+    found["backlog"] = [[ago(minutes=16), 0, 0], [ago(minutes=4), 7, 7]]  # they came four minutes ago
     assert on(found) == {}
 
 
-@pytest.mark.parametrize("samples", [[], [[ago(minutes=10), 0, 0]]])
+@pytest.mark.parametrize("samples", [[], [[ago(minutes=10), 0, 0], [ago(), 0, 0]]])
 def test_a_timer_that_never_ran_is_missed_once_somebody_has_watched_long_enough(samples: list[Any]) -> None:
     found = well() | {"backlog": samples, "last tick": {"at": None, "seconds": None, "read": None}, "alerts": []}
     assert on(found) == {}
     assert verdict(found)["level"] == "not in step"
 
-    found["backlog"] = [[ago(minutes=20), 0, 0]]
+    found["backlog"] = [[ago(minutes=20), 0, 0], [ago(), 0, 0]]
     assert on(found) == {"tick-missed": "the timer has never run"}
 
 
-def test_a_schedule_that_cannot_be_read_misses_nothing() -> None:
-    found = well()
-    found["last tick"]["at"] = ago(days=9)
+@pytest.mark.parametrize("schedule", ["every day", "00:05:00", "0 0 0 30 2 *"])
+def test_with_a_schedule_that_never_fires_ticks_are_missed_soon(schedule: str) -> None:
+    assert on(well(), schedule=schedule) == {}
 
-    assert on(found, schedule="every day") == {}
+    found = well()
+    found["last tick"]["at"] = ago(minutes=16)
+
+    told = on(found, schedule=schedule)["tick-missed"]
+    assert (schedule in told) is (schedule != "0 0 0 30 2 *")
 
 
 def test_a_schedule_of_once_a_day_is_not_missed_at_noon() -> None:
@@ -170,30 +189,47 @@ def test_a_schedule_of_once_a_day_is_not_missed_at_noon() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "level", "text"),
+    ("changes", "level", "text"),
     [
         (
-            with_("opportunities/waiting", 6),
+            {"opportunities/waiting": 6},
             "in step",
-            "In step: what changed in Dynamics until 2026-03-02T12:00Z is in",
+            "In step: what changed in Dynamics until 2026-03-02T12:00Z is in Marketo",
         ),
-        (with_("opportunities/parked", 12), "needs you", "In step, but for what needs you: 12 parked"),
-        (with_("opportunities/held", 200), "needs you", "In step, but for what needs you: 200 held"),
         (
-            with_("lanes (about)/slow", {"messages": 56, "minutes until empty": 42}),
-            "catching up",
-            "Catching up: about 56",
+            {"oldest change not in Marketo/at": ago(minutes=9)},
+            "in step",
+            "In step: what changed in Dynamics until 2026-03-02T11:53Z is in Marketo",
         ),
-        (with_("feeds/contact", {**FEED, "mode": "reading"}), "catching up", "Catching up: about 0 messages left"),
-        (with_("paused", {"since": ago(minutes=3), "why": ""}), "not in step", "Paused since 2026-03-02T11:59Z"),
-        (with_("mapping/left alone", {"a": "b"}), "needs you", "In step, but for what needs you: a mapped field"),
-        (stopped("ConfigurationError"), "not in step", "Not in step: correct it"),
+        ({"opportunities/parked": 12}, "needs you", "In step, but for what needs you: 12 parked; what changed"),
+        ({"opportunities/held": 200}, "needs you", "In step, but for what needs you: 200 held; what changed"),
+        ({"companies/parked": 5}, "needs you", "In step, but for what needs you: 5 parked of companies and sales"),
+        (
+            {"queues (about)/unreadable": 1},
+            "needs you",
+            "In step, but for what needs you: 1 message not ours; what",
+        ),
+        ({"mapping/left alone": {"a": "b"}}, "needs you", "In step, but for what needs you: a mapped field"),
+        (
+            {"lanes (about)/slow/messages": 56, "lanes (about)/slow/minutes until empty": 42},
+            "catching up",
+            "Catching up: about 56 messages left, empty in 42 minutes; what changes now arrives meanwhile",
+        ),
+        (
+            {"feeds/contact": {**FEED, "mode": "reading"}, "last tick/read": None},
+            "catching up",
+            "Catching up: contact is read from the start",
+        ),
+        ({"paused": {"since": ago(minutes=3), "why": ""}}, "not in step", "Paused since 2026-03-02T11:59Z"),
+        ({"stops": [{"kind": "X", "trouble": "correct it"}]}, "not in step", "Not in step: correct it"),
     ],
 )
-def test_one_line_says_how_it_stands(change: Any, level: str, text: str) -> None:
+def test_one_line_says_how_it_stands(changes: dict[str, Any], level: str, text: str) -> None:
     found = well()
-    change(found)
+    for place, value in changes.items():
+        with_(place, value)(found)
     found["alerts"] = [{"name": name, "since": ago(), "text": told} for name, told in on(found).items()]
+    found["needs you"] = ["x"] if level == "needs you" else []
 
     assert verdict(found)["level"] == level
     assert verdict(found)["text"].startswith(text)
@@ -210,7 +246,8 @@ PLACES = ["oldest change not in Marketo/at", "last tick/at", "last tick/read"]
                 st.sampled_from([f"opportunities/{s}" for s in ("waiting", "parked", "held")]), st.integers(0, 9)
             ),
             st.tuples(st.just("paused"), st.just({"since": ago(minutes=9), "why": "x"})),
-            st.tuples(st.just("last runs/fresh"), st.just({"at": ago(), "stopped": True, "trouble": "t", "kind": "X"})),
+            st.tuples(st.just("stops"), st.just([{"trouble": "t", "kind": "X"}])),
+            st.tuples(st.just("needs you"), st.just(["something"])),
             st.tuples(st.just("feeds/contact"), st.just({**FEED, "mode": "overlap"})),
         )
     )

@@ -652,7 +652,7 @@ class Simulation:
                     self.stage.dataverse.write(table, present, modifiedon=self.stage.dataverse.now())
                     self.say(f"edit     {table} {row.id} is saved again")
         if redriven := redrive(
-            self.stage.world, failures(self.stage.world, Choice(states=[State.PARKED], text=UNKNOWN))
+            self.stage.world, failures(self.stage.world, Choice(states=[State.PARKED], in_reason=UNKNOWN))
         ):
             self.say(f"redrive  {redriven}")
 
