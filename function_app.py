@@ -33,7 +33,9 @@ def detect_changes(timer: func.TimerRequest, context: func.Context = OUTSIDE) ->
 def watch_sync(timer: func.TimerRequest, context: func.Context = OUTSIDE) -> None:
     """Look how things stand, and tell people what has become wrong, or right again."""
     with invocation(context):
-        engine().watch()
+        from sync_core import wiring
+
+        wiring.watch(os.environ)
 
 
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync", connection="AzureWebJobsStorage")

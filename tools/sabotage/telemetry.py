@@ -147,4 +147,23 @@ CHANGES = (
         "",
         "tests/test_settings.py::test_what_is_no_date_is_doubted",
     ),
+    Change(
+        "nobody is told of a mapping that lets nothing run",
+        "6",
+        "sync_core/wiring.py",
+        "        _tell_stopped(lambda: _channel(env), str(error))\n",
+        "",
+        "tests/test_wiring.py::test_of_a_mapping_that_lets_nothing_run_people_are_told_once_and_when_it_is_over",
+    ),
+    Change(
+        "told every five minutes that nothing runs, where it can't be kept",
+        "6",
+        "sync_core/flows/stopped.py",
+        """    ticket = documents.write(*STOPPED, {"text": text}, document.ticket if document else None)
+    if ticket is None:
+        return  # somebody else was first, and tells
+""",
+        "    ticket = None\n",
+        "tests/test_wiring.py::test_what_cannot_be_remembered_is_not_told",
+    ),
 )
