@@ -38,6 +38,7 @@ The modules in the order the data meets them:
     flows.failures    what is not in step: count, list, show, queue again
     flows.export      the same as CSV in which nothing is run
     flows.status      where everything stands; approve, repoint, pause, resume
+    flows.stopped     what keeps the sync from even beginning: kept, and told to people
     flows.watch       what changed for the worse or the better: kept, and told to people
     flows.actions     what operators do, from the command line and the status page; the audit log
     flows.validate    is everything as the sync needs it: every check, with its remedy
