@@ -4,8 +4,8 @@ Routes are what the host's own source makes of them (WebScriptHostHttpRoutesMana
 GrpcMessageConversionExtensions of azure-functions-host): functions are asked in the order of their names and the first
 whose template and methods fit answers, with no precedence of literal text over parameters (azure-functions-host#9876);
 nothing that fits is 404, a wrong method included (#10098), and so is HEAD on a route for GET (azure.md §4; the newest
-source of the host answers it, #11625). A key that is missing or wrong is 401; a function that raised is 500; none of these has a body. What the worker gets lacks
-parameters and query values that are empty.
+source of the host answers it, #11625). A key that is missing or wrong is 401; a function that raised is 500; none of
+these has a body. What the worker gets lacks parameters and query values that are empty.
 
 Left out: constraints and defaults in templates, /admin, CORS, async functions, limits of size and time.
 """

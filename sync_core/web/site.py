@@ -29,7 +29,6 @@ from sync_core.web.wire import Refused, Request, Response, attachment, plain_jso
 
 HEALTH_S = 10.0  # an answer to probes is good for so long: nobody who asks without a key costs us more
 LAST_S = 60.0  # and if nobody has got a newer one since, for so long
-WELL = {"in step", "catching up", "needs you"}
 JSON, HEALTH = "status.json", "health"
 BOM = "\ufeff"  # without it Excel takes UTF-8 for something else
 
@@ -125,7 +124,7 @@ class Site:
         return attachment("failures.csv", BOM + table.getvalue())
 
     def _answer_probe(self) -> Response:
-        """200 while Marketo is in step or catching up, 503 else, with no more than that.
+        """200 while Marketo is in step or catching up and somebody watches, 503 else, with no more than that.
 
         One probe at a time looks; those that come meanwhile get its last answer, which counts for a minute.
         """
@@ -144,7 +143,7 @@ class Site:
 
     def _is_well(self) -> bool:
         try:
-            return status(self._world)["verdict"]["level"] in WELL
+            return bool(status(self._world)["healthy"])
         except SyncError:
             return False
         except Exception as error:  # noqa: BLE001 - a probe learns one word, whatever happens

@@ -59,6 +59,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "removals within 24 hours, without approval": {},
         "pair": {},
         "mapping": {"version": "065bd97b"},
+        "doubts": [],
         "webhook": "none",
         "needs you": [],
     }
