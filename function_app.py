@@ -15,9 +15,11 @@ app = func.FunctionApp()
 OUTSIDE = cast(func.Context, None)  # who calls a function without being a worker gives no context
 
 # Read when the host lists the functions, and once more for each request (sync_core.web.door): with Microsoft Entra ID
-# the host asks for no key, and the page lets in nobody who is not signed in. Anything else means: by key.
-BY_ENTRA = os.environ.get("STATUS_SIGN_IN", "").strip() == "entra"
-VISITORS = func.AuthLevel.ANONYMOUS if BY_ENTRA else func.AuthLevel.FUNCTION
+# the host asks for no key, and the page lets in nobody who is not signed in. What is neither keeps the page shut: the
+# host then asks for its master key, which opens everything anyway.
+SIGN_IN = os.environ.get("STATUS_SIGN_IN", "").strip() or "key"
+LEVELS = {"key": func.AuthLevel.FUNCTION, "entra": func.AuthLevel.ANONYMOUS}
+VISITORS = LEVELS.get(SIGN_IN, func.AuthLevel.ADMIN)
 
 
 @app.timer_trigger(arg_name="timer", schedule="%SYNC_SCHEDULE%")
@@ -31,7 +33,9 @@ def detect_changes(timer: func.TimerRequest, context: func.Context = OUTSIDE) ->
 def watch_sync(timer: func.TimerRequest, context: func.Context = OUTSIDE) -> None:
     """Look how things stand, and tell people what has become wrong, or right again."""
     with invocation(context):
-        engine().watch()
+        from sync_core import wiring
+
+        wiring.watch(os.environ)
 
 
 @app.queue_trigger(arg_name="message", queue_name="opportunity-sync", connection="AzureWebJobsStorage")

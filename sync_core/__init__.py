@@ -36,7 +36,9 @@ The modules in the order the data meets them:
     rules.matching    which column has the name and a fitting type of a Marketo field (pure)
     rules.words       what sync.toml says, in words (pure)
     flows.failures    what is not in step: count, list, show, queue again
+    flows.export      the same as CSV in which nothing is run
     flows.status      where everything stands; approve, repoint, pause, resume
+    flows.stopped     what keeps the sync from even beginning: kept, and told to people
     flows.watch       what changed for the worse or the better: kept, and told to people
     flows.actions     what operators do, from the command line and the status page; the audit log
     flows.validate    is everything as the sync needs it: every check, with its remedy
@@ -49,10 +51,10 @@ The modules in the order the data meets them:
     adapters.webhook   a channel of Slack or Teams
     cli, report   the operator's commands, and how they print
     web.site      the status page: which page an address is, and what goes wrong on the way
-    web.door      who may open it, and from where a form may come
+    web.door      who may open it, and what may come from other websites
     web.views, web.acts   what each page shows; its actions, asked before and done
     web.confirmations     what is about to be done, kept until somebody confirms it, once
-    web.render, web.words, web.chart, web.export, web.wire   templates, words, lines, CSV, requests and responses
+    web.render, web.words, web.chart, web.wire   templates, words, lines, requests and responses
     telemetry     traces and metrics, and where they and the logs go
     events        log lines: a name and fields
     model         the nouns, frozen

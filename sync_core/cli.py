@@ -7,7 +7,6 @@ JSON object on standard output; an error is `{"error": text}`, with `remedy` whe
 from __future__ import annotations
 
 import argparse
-import csv
 import getpass
 import json
 import logging
@@ -18,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import shorten
@@ -33,7 +32,8 @@ from sync_core.flows import actions
 from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
-from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, by_reason, failures, first, of_ids
+from sync_core.flows.export import write_csv
+from sync_core.flows.failures import FAILURES, KINDS, Choice, by_reason, failures, first, of_ids
 from sync_core.flows.guard import PAUSE, check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
@@ -594,9 +594,7 @@ def _export_failures(app: Engine, options: argparse.Namespace) -> int:
     if options.json:
         show([asdict(each) for each in failures(app.world, _chosen(options))], as_json=True)
         return GOOD
-    table = csv.DictWriter(sys.stdout, [each.name for each in fields(Failure)])
-    table.writeheader()
-    table.writerows(asdict(each) for each in failures(app.world, _chosen(options)))
+    write_csv(failures(app.world, _chosen(options)), sys.stdout)
     return GOOD
 
 

@@ -1,4 +1,4 @@
-"""Every app setting, read once and complete, or not at all (design.md §8)."""
+"""Every app setting, read once: complete, or not at all but for what no write depends on (design.md §8)."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class Settings:
     """The app settings by their environment names in lower case; secrets never show in `repr`.
 
     `sync_schedule` is as it was written: the functions' host reads it by itself, and only `validate` judges it.
+    `doubts`: what is wrong with settings that have their defaults instead.
     """
 
     dataverse_url: str
@@ -64,24 +65,31 @@ class Settings:
     storage_client_id: str = ""
     applicationinsights_connection_string: str = field(default="", repr=False)
     sync_telemetry: str = ""
+    doubts: tuple[Problem, ...] = ()
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read *env*; one ConfigurationError names everything that is missing or wrong, with the remedy."""
+        """Read *env*; one ConfigurationError names everything that is missing or wrong, with the remedy.
+
+        What is wrong with `HARMLESS` settings alone raises nothing.
+        """
         settings, problems = cls.read(env)
         if problems:
             missing = [_OR.get(each.setting, each.setting) for each in problems if not each.text]
             told = [f"missing settings: {', '.join(missing)}"] if missing else []
-            told += [each.text for each in problems if each.text]
+            told += [each.text for each in (*problems, *settings.doubts) if each.text]
             raise ConfigurationError(f"{'; '.join(told)}. {WHERE}")
         return settings
 
     @classmethod
     def read(cls, env: Mapping[str, str]) -> tuple[Settings, Sequence[Problem]]:
-        """As much of *env* as can be used, and what is missing or wrong; something harmless stands in for that."""
+        """As much of *env* as can be used, and what is missing or wrong; something harmless stands in for that.
+
+        What is wrong with `HARMLESS` settings is in `doubts` instead.
+        """
         values: dict[str, str | int | datetime] = {}
         problems: list[Problem] = []
-        for item in fields(cls):
+        for item in (each for each in fields(cls) if each.name != "doubts"):
             text = env.get(_environment(item.name), "").strip()
             if text:
                 values[item.name] = _READERS.get(str(item.type), _text)(item.name, text, problems)
@@ -109,12 +117,14 @@ class Settings:
             problems.append(Problem("MARKETO_LATE_WRITE_S", what))
         if values.get("status_sign_in", "key") not in SIGN_INS:
             problems.append(Problem("STATUS_SIGN_IN", f"STATUS_SIGN_IN must be {' or '.join(SIGN_INS)}"))
+        doubts = tuple(each for each in problems if each.setting in HARMLESS)
         wrong = {each.setting for each in problems}
         values = {name: value for name, value in values.items() if _environment(name) not in wrong}
         for name in (_URLS - _WITH_QUERY) & values.keys():
             values[name] = str(values[name]).rstrip("/")
         complete = {**_STAND_INS, **values}
-        return cls(**complete), problems  # type: ignore[arg-type]  # each value was checked above against its field's type
+        found = cls(**complete, doubts=doubts)  # type: ignore[arg-type]  # each value was checked above against its field's type
+        return found, [each for each in problems if each not in doubts]
 
     @property
     def munchkin_id(self) -> str:
@@ -142,6 +152,16 @@ class Settings:
         )
         return tuple(value for value in values if value)
 
+
+HARMLESS = {
+    "ALERT_WEBHOOK_URL",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "DATAVERSE_CLIENT_SECRET_EXPIRES",
+    "STATUS_SIGN_IN",
+    "SYNC_TELEMETRY",
+}
+"""No write depends on these: a wrong one stops nothing, it counts as left out. With a wrong STATUS_SIGN_IN the status
+page opens for nobody (function_app.py). Where the blobs are is not among them: without them the host runs nothing."""
 
 _REQUIRED = ("DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID", "MARKETO_CLIENT_SECRET")
 _OR = {STORAGE: f"{STORAGE} (or {STORAGE}__queueServiceUri and {STORAGE}__tableServiceUri)"}

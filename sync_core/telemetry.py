@@ -7,6 +7,7 @@ counts, codes, times and ids of requests; no record's id, no name, address, valu
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
 import sys
@@ -41,18 +42,25 @@ WORKER_CARRIES = "PYTHON_ENABLE_OPENTELEMETRY"
 LIBRARIES = ("azure_sdk", "django", "fastapi", "flask", "httpx", "httpx2", "psycopg2", "requests", "urllib", "urllib3")
 """What Azure's distribution would instrument by itself: our own spans twice, with the addresses and their queries."""
 
+INSTRUMENTATIONS = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+DISABLED = ("_DISABLED", "_DISABLED_ALL")  # how the names end of what the exporter does unless it is told not to
+AZURE = "to Application Insights"
+
 SDK_SETTINGS: Mapping[str, str] = {
     "APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED": "true",
     "APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED": "true",
     "APPLICATIONINSIGHTS_SDKSTATS_DISABLED": "true",
     "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL": "true",
     "OTEL_EXPERIMENTAL_RESOURCE_DETECTORS": "azure_functions",
-    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(LIBRARIES),
+    INSTRUMENTATIONS: ",".join(LIBRARIES),
     "OTEL_TRACES_SAMPLER": "microsoft.fixed_percentage",
     "OTEL_TRACES_SAMPLER_ARG": "1.0",
 }
 """How the SDK is told to talk to nobody but the customer's own ingestion, to add nothing of its own, and to send every
-trace: Marketo's limits bound their number. Where the worker exports they have to be app settings."""
+trace: Marketo's limits bound their number."""
+
+WORKER_EXPORTS = "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY"
+"""With it, and a connection string, the worker exports by itself, and SDK_SETTINGS have to be app settings."""
 
 FLUSH_S = 5.0
 """Seconds that the end of an invocation waits for an ingestion that is slow."""
@@ -358,18 +366,32 @@ def start(settings: Settings, env: MutableMapping[str, str]) -> None:
     Never raises: the sync goes on without.
     """
     global _exporting
-    where = settings.sync_telemetry or ("azure" if settings.applicationinsights_connection_string else "off")
+    where = _where(settings)
     by_worker = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     try:
         if by_worker:
             _forget_instrumentations()
         elif where == "console":
             _show()
-        elif where == "azure":
+        elif where == AZURE:
             _export(settings, env, logs=IN_WORKER not in env or _is_on(env, WORKER_CARRIES))
         _exporting = by_worker or where != "off"
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, the sync matters more
         events.warning("telemetry.off", reason=type(error).__name__)
+
+
+def _where(settings: Settings) -> str:
+    return settings.sync_telemetry or (AZURE if settings.applicationinsights_connection_string else "off")
+
+
+def standing(settings: Settings, env: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Where telemetry goes, and app settings without which the worker's exporter also talks to Microsoft, or sends
+    the calls of libraries (docs/telemetry.md)."""
+    if not (_is_on(env, WORKER_EXPORTS) and env.get("APPLICATIONINSIGHTS_CONNECTION_STRING", "").strip()):
+        return _where(settings), []
+    disabled = {each.strip() for each in env.get(INSTRUMENTATIONS, "").split(",")}
+    lacking = [name for name in SDK_SETTINGS if name.endswith(DISABLED) and env.get(name, "").lower() != "true"]
+    return AZURE, lacking if disabled >= set(LIBRARIES) else [*lacking, INSTRUMENTATIONS]
 
 
 def _is_on(env: Mapping[str, str], name: str) -> bool:
@@ -388,11 +410,21 @@ def flush() -> None:
 
 
 def _flush() -> None:
-    from opentelemetry._logs import get_logger_provider
-
-    for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()):
+    for provider in _providers():
         with suppress(Exception):  # the SDK has logged it
             getattr(provider, "force_flush", int)()
+
+
+def _end_at_once() -> None:
+    """The SDK would wait at the end of the process, half a minute for each provider; everything was flushed by then."""
+    for provider in _providers():
+        atexit.unregister(getattr(provider, "shutdown", int))
+
+
+def _providers() -> Sequence[object]:
+    from opentelemetry._logs import get_logger_provider
+
+    return trace.get_tracer_provider(), metrics.get_meter_provider(), get_logger_provider()
 
 
 def _export(settings: Settings, env: MutableMapping[str, str], *, logs: bool) -> None:
@@ -414,6 +446,7 @@ def _export(settings: Settings, env: MutableMapping[str, str], *, logs: bool) ->
     if logs:
         logging.getLogger(_LOGGER).setLevel(logging.INFO)
     _quiet()
+    _end_at_once()
 
 
 def _quiet() -> None:

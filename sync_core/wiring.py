@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from sync_core import telemetry
+from sync_core import events, telemetry
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.dataverse import DataverseClient, credentials_expire
 from sync_core.adapters.limiter import SharedLimiter
@@ -19,25 +20,65 @@ from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
 from sync_core.adapters.webhook import WebhookClient
 from sync_core.engine import Engine
-from sync_core.errors import ConfigurationError
+from sync_core.errors import ConfigurationError, SyncError
+from sync_core.flows import stopped
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig, parse
-from sync_core.ports import FanOut
+from sync_core.ports import Clock, Documents, FanOut, Webhook
 from sync_core.settings import STORAGE, Settings
 
 STORAGE_THREADS = 8  # more brings little from Azurite and nothing that the service needs (azure.md §6)
+
+_building = threading.Lock()  # `cache` alone lets first calls that come at once build an engine each
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-@cache
 def engine() -> Engine:
     """The process's engine, built on first use. Raises ConfigurationError naming everything that is wrong."""
+    with _building:
+        return _built()
+
+
+@cache
+def _built() -> Engine:
     settings = Settings.from_env(os.environ)
     telemetry.start(settings, os.environ)
     return build(settings)
+
+
+def watch(env: Mapping[str, str]) -> None:
+    """The look of the timer. Where no engine can be built, people are told of that, if *env* lets us."""
+    try:
+        found = engine()
+    except ConfigurationError as error:
+        _tell_stopped(lambda: _channel(env), str(error))
+        raise
+    _tell_stopped(lambda: (found.world.documents, found.world.webhook), "")
+    found.watch()
+
+
+def _channel(env: Mapping[str, str]) -> tuple[Documents, Webhook | None]:
+    """What can be had without an engine. Raises ConfigurationError without a storage account."""
+    settings, _ = Settings.read(env)
+    clock = SystemClock()
+    return open_storage(settings, clock, map).documents, _webhook(settings, clock)
+
+
+def _tell_stopped(channel: Callable[[], tuple[Documents, Webhook | None]], text: str) -> None:
+    """What keeps us from telling, the log alone says."""
+    try:
+        documents, webhook = channel()
+        if webhook is not None:
+            stopped.tell(documents, webhook, text)
+    except SyncError as error:
+        events.warning("watch.not_told", reason=str(error))
+
+
+def _webhook(settings: Settings, clock: Clock) -> Webhook | None:
+    return WebhookClient(settings.alert_webhook_url, clock) if settings.alert_webhook_url else None
 
 
 def build(settings: Settings, *, prefix: str = "") -> Engine:
@@ -61,7 +102,7 @@ def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
     except ConfigurationError as error:  # only the storage account's clients look at their settings that early
         problems.append((STORAGE, str(error)))
         world, probes = _world(_without_storage(settings), config, prefix=prefix, stops=False)
-    return Setup(world, problems, probes, settings.sync_schedule)
+    return Setup(world, problems, probes, settings.sync_schedule, telemetry.standing(settings, env))
 
 
 def _without_storage(settings: Settings) -> Settings:
@@ -105,7 +146,8 @@ def _world(
         fan_out=fan_out,
         fan_out_slow=threads(settings.marketo_concurrency),
         schedule=settings.sync_schedule,
-        webhook=WebhookClient(settings.alert_webhook_url, clock) if settings.alert_webhook_url else None,
+        webhook=_webhook(settings, clock),
+        doubts=[each.text for each in settings.doubts],
     )
     return world, storage.probes
 

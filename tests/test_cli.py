@@ -447,6 +447,7 @@ def test_status_tells_how_long_the_backlog_takes(stage: Stage, org: Org, capsys:
         "records": None,
         "records a minute lately": None,
         "minutes until empty": None,
+        "last done": None,
     }
 
     letter = stage.world.queue.receive(Lane.SLOW, lease=LEASE)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from sync_core.errors import ConfigurationError
-from sync_core.settings import DEFAULT_SCHEDULE, LONGEST_LATE_WRITE_S, STORAGE, Settings
+from sync_core.settings import (
+    DEFAULT_SCHEDULE,
+    HARMLESS,
+    LONGEST_LATE_WRITE_S,
+    STORAGE,
+    Problem,
+    Settings,
+    _environment,
+)
 
 SECRET = "s3cr3t-value"
 ACCOUNT_KEY = "c2VjcmV0LWtleQ=="
@@ -39,6 +48,15 @@ def complaint(*without: str, **changes: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
         settings(*without, **changes)
     return str(caught.value)
+
+
+def doubted(name: str, value: str) -> str:
+    """What is said of a wrong value of a harmless setting, which counts as left out."""
+    found = settings(**{name: value})
+    (doubt,) = found.doubts
+    assert doubt.setting == name
+    assert replace(found, doubts=()) == settings()
+    return doubt.text
 
 
 # --- complete or not at all -----------------------------------------------------------------------------------
@@ -91,11 +109,10 @@ def test_when_a_secret_expires_is_a_date_or_a_time(text: str, moment: str) -> No
 
 
 @pytest.mark.parametrize("text", ["31.01.2027", "1/31/2027", "never"])
-def test_what_is_no_date_is_refused(text: str) -> None:
-    wrong = {"DATAVERSE_CLIENT_SECRET_EXPIRES": text}
-
-    assert "DATAVERSE_CLIENT_SECRET_EXPIRES must be a date such as 2027-01-31" in complaint(**wrong)
-    assert Settings.read(COMPLETE | wrong)[0].dataverse_client_secret_expires is None
+def test_what_is_no_date_is_doubted(text: str) -> None:
+    assert doubted("DATAVERSE_CLIENT_SECRET_EXPIRES", text) == (
+        "DATAVERSE_CLIENT_SECRET_EXPIRES must be a date such as 2027-01-31"
+    )
 
 
 @pytest.mark.parametrize("credential", ["DATAVERSE_CLIENT_SECRET", "DATAVERSE_CLIENT_CERTIFICATE"])
@@ -124,6 +141,58 @@ def test_what_can_be_used_is_read_even_when_the_rest_is_missing_or_wrong() -> No
 
 def test_settings_without_problems_are_read_alike_both_ways() -> None:
     assert Settings.read(COMPLETE) == (settings(), [])
+
+
+# --- what no write depends on stops nothing -------------------------------------------------------------------
+
+WRONG = {
+    "int": "lots",
+    "datetime | None": "11/23/2028",
+    "url": "not/an address",
+    "connection": "DefaultEndpointsProtocol=http;AccountName=x;AccountKey=eA==",
+    "one of": "nonsense",
+}
+FORMS = {"storage_connection": "connection", "applicationinsights_connection_string": "connection"}
+FORMS |= dict.fromkeys(("sync_telemetry", "status_sign_in"), "one of")
+
+
+def wrong_values() -> dict[str, str]:
+    """For every setting that can be wrong in its form such a value, by its name in the environment."""
+    found = {}
+    for item in fields(Settings):
+        address = item.name.endswith(("_url", "_uri", "_authority_host"))
+        form = FORMS.get(item.name) or ("url" if address else str(item.type))
+        if form in WRONG:
+            found[_environment(item.name)] = WRONG[form]
+    return found
+
+
+@pytest.mark.parametrize(("name", "value"), wrong_values().items())
+def test_a_wrong_value_stops_the_sync_only_where_a_write_depends_on_it(name: str, value: str) -> None:
+    if name in HARMLESS:
+        assert doubted(name, value).startswith(f"{name} must ")
+    else:
+        assert f"{name} must " in complaint(**{name: value})
+
+
+def test_everything_harmless_can_be_wrong_and_all_of_it_is_kept() -> None:
+    wrong = {name: value for name, value in wrong_values().items() if name in HARMLESS}
+
+    assert wrong.keys() == HARMLESS
+    assert {each.setting for each in settings(**wrong).doubts} == HARMLESS
+
+
+def test_what_stops_the_sync_is_told_with_what_does_not() -> None:
+    text = complaint("MARKETO_CLIENT_ID", SYNC_TELEMETRY="yes")
+
+    assert "missing settings: MARKETO_CLIENT_ID; SYNC_TELEMETRY must be" in text
+    assert Settings.read({"SYNC_TELEMETRY": "yes"})[0].doubts == (
+        Problem("SYNC_TELEMETRY", "SYNC_TELEMETRY must be console or off, or left out"),
+    )
+
+
+def test_no_setting_is_called_like_what_is_doubted() -> None:
+    assert settings(DOUBTS="x") == settings()
 
 
 # --- addresses ------------------------------------------------------------------------------------------------
@@ -298,9 +367,10 @@ def test_the_address_of_a_webhook_may_hold_a_signature_and_is_a_secret() -> None
     assert found.alert_webhook_url == HOOK
     assert HOOK in found.secrets()
     assert "5ig" not in repr(found)
-    assert "ALERT_WEBHOOK_URL must start with https://" in complaint(ALERT_WEBHOOK_URL=HOOK.replace("https", "http"))
+    told = doubted("ALERT_WEBHOOK_URL", HOOK.replace("https", "http"))
+    assert told == "ALERT_WEBHOOK_URL must start with https://"
     for wrong in ("hooks.slack.com/x", f"{HOOK}#5ig", "https://u:5ig@hooks.slack.com/x"):
-        told = complaint(ALERT_WEBHOOK_URL=wrong)
+        told = doubted("ALERT_WEBHOOK_URL", wrong)
         assert "ALERT_WEBHOOK_URL must look like https://host" in told
         assert "5ig" not in told
 
@@ -327,10 +397,10 @@ def test_where_telemetry_goes_is_a_secret_and_never_plain_http() -> None:
 
     assert {"1f3c2b7a-0000-4000-8000-000000000000", found.applicationinsights_connection_string} <= set(found.secrets())
     assert "1f3c2b7a" not in repr(found)
-    assert f"{name} must use https://" in complaint(**{name: INSIGHTS.format("http://x.example")})
+    assert doubted(name, INSIGHTS.format("http://x.example")) == f"{name} must use https://"
     assert settings(**{name: INSIGHTS.format("http://localhost:9000")})
 
 
 def test_telemetry_goes_to_the_console_or_nowhere_if_so_told() -> None:
     assert [settings(SYNC_TELEMETRY=value).sync_telemetry for value in ("", "console", "off")] == ["", "console", "off"]
-    assert "SYNC_TELEMETRY must be console or off, or left out" in complaint(SYNC_TELEMETRY="yes")
+    assert doubted("SYNC_TELEMETRY", "yes") == "SYNC_TELEMETRY must be console or off, or left out"

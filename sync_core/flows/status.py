@@ -80,6 +80,7 @@ def status(world: World) -> dict[str, Any]:
         "mapping": in_words(world.config, stamps, _known(tallies), idle=idle),
         "warnings": dict(watched.get("validate", {})),
         "actions": [dict(value) for _, value in world.documents.list(ACTION, limit=ACTIONS_SHOWN)],
+        "doubts": list(world.doubts),
         "webhook": "none" if world.webhook is None else watched.get("alerts", {}).get("webhook") or "well",
     }
     since = watched.get("alerts", {}).get("on", {})
@@ -89,7 +90,8 @@ def status(world: World) -> dict[str, Any]:
         for name, text in told.items()
     ]
     found["needs you"] = problems(found)
-    return {"verdict": verdict(found), **found}
+    said = verdict(found)
+    return {"verdict": said, "healthy": said["level"] != "not in step" and "watch-missed" not in told, **found}
 
 
 _KEPT = ("runs", "hidden")
@@ -240,6 +242,7 @@ def problems(found: Mapping[str, Any]) -> list[str]:
     told += [f"stopped, {stop['trouble']}" for stop in found["stops"]]
     others_on = [each for each in found["alerts"] if each["name"] not in TOLD_OTHERWISE]
     told += [f"{each['name']}: {each['text']} (docs/operations.md)" for each in others_on]
+    told += found["doubts"]
     told += [] if found["webhook"] in ("none", "well") else [f"nobody is told of alerts: {found['webhook']}"]
     return [f"{number} {text}" for number, text in checks if number] + told
 

@@ -88,15 +88,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What there is to look at. *problems* are settings that are missing or wrong, each with what is wrong.
+    """What there is to look at. *problems* are settings that stop the sync, missing or wrong, each with why.
 
     *probes* write something small into each kind of storage and delete it; they raise as every other access does.
+    *telemetry* is where it goes, and app settings that its exporter lacks.
     """
 
     world: World
     problems: Sequence[tuple[str, str]]
     probes: Mapping[str, Callable[[], None]]
     schedule: str
+    telemetry: tuple[str, Sequence[str]] = ("off", ())
 
 
 GROUPS = ("Settings", "Storage", "Dynamics", "Mapping", "Marketo", "Running")
@@ -172,6 +174,8 @@ class _Checks:
             ("Settings", "storage settings", partial(settings, "AzureWebJobsStorage"), ()),
             ("Settings", "Dynamics settings", partial(settings, "DATAVERSE_"), ()),
             ("Settings", "Marketo settings", partial(settings, "MARKETO_"), ()),
+            ("Settings", "optional settings", self._doubts, ()),
+            ("Settings", "telemetry", self._telemetry, ()),
             ("Settings", FILE, self._config, ()),
             *(("Storage", name, partial(self._probe, name), ("storage settings",)) for name in self.setup.probes),
             ("Dynamics", "sign-in to Dynamics", self._dynamics_sign_in, ("Dynamics settings",)),
@@ -216,6 +220,19 @@ class _Checks:
         if wrong:
             return Finding(Light.RED, "; ".join(wrong), "set it; README.md, “Settings”, explains each")
         return Finding(Light.GREEN, "complete")
+
+    def _doubts(self) -> Finding:
+        if self.world.doubts:
+            remedy = "correct it; until then the sync runs as if it were left out"
+            return Finding(Light.AMBER, "; ".join(self.world.doubts), remedy)
+        return Finding(Light.GREEN, "none is wrong")
+
+    def _telemetry(self) -> Finding:
+        where, lacking = self.setup.telemetry
+        if lacking:
+            remedy = "set them as docs/telemetry.md says: without them the exporter tells more than it should"
+            return Finding(Light.AMBER, f"{where}, without {', '.join(lacking)}", remedy)
+        return Finding(Light.GREEN, where)
 
     def _config(self) -> Finding:
         wrong = [what for name, what in self.setup.problems if name == "SYNC_CONFIG"]

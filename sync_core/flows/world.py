@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,7 @@ class World:
     lead ids are never believed. Without `history` nothing of it is kept, whatever sync.toml says. The slow lane's calls
     may wait long: with `fan_out_slow` they take no thread from others. `schedule` is the timer's (NCRONTAB);
     `credentials_expire`: when what signs in to Dynamics does, if that is known. Without `webhook` nobody is told.
+    `doubts` say which settings are wrong and count as left out, since no write depends on them.
     """
 
     source: Dataverse
@@ -54,6 +55,7 @@ class World:
     history: History | None = None
     schedule: str = DEFAULT_SCHEDULE
     webhook: Webhook | None = None
+    doubts: Sequence[str] = ()
     fan_out: FanOut = map
     fan_out_slow: FanOut = map
 

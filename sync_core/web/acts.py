@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from sync_core.errors import SyncError
 from sync_core.flows import actions
 from sync_core.flows.actions import Done
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, of_ids
 from sync_core.flows.guard import PAUSE
-from sync_core.flows.status import held
+from sync_core.flows.status import removals
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.model import State
 from sync_core.rules.words import counted
 from sync_core.web.wire import Refused
 
-SHOWN = 50  # ids that a confirmation names
+SHOWN = 50  # opportunities that a confirmation names
 LONGEST_REASON = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """A confirmation: *targets* are what is kept until it comes back."""
+    """A confirmation: *targets* are what is kept until it comes back.
+
+    *removals*: `{"id"}` of each opportunity shown, and what else `flows.status:removals` says if Dynamics answers.
+    """
 
     title: str
     tells: tuple[str, ...]
     button: str
     targets: Mapping[str, Any] = field(default_factory=dict)
-    ids: tuple[str, ...] = ()
+    removals: Sequence[Mapping[str, Any]] = ()
     more: int = 0
     wants_why: bool = False
 
@@ -195,30 +200,56 @@ def _ask_approve(world: World, query: Mapping[str, str]) -> Ask:
         row = world.opportunities.rows([key]).get(key)
         if row is None or row.state is not State.HELD:
             raise _nothing(f"No removal of the opportunity {key} is held.")
-        tells = (f"The opportunity {key} is held: {row.reason}", then)
-        return Ask(title="Let one removal pass", tells=tells, button="Approve this removal", targets={"id": key})
-    number = world.opportunities.counts()[State.HELD]
+        shown, trouble = _told(world, [key])
+        return Ask(
+            title="Let one removal pass",
+            tells=(f"The opportunity {key} is held: {row.reason}", *trouble, then),
+            button="Approve this removal",
+            targets={"id": key},
+            removals=shown,
+        )
+    number, digest, first = _held(world)
     if not number:
         raise _nothing("No removal is held.")
-    ids = tuple(held(world))[:SHOWN]
-    tells = (f"{counted(number, 'opportunity', 'opportunities')} with held removals.", then)
+    shown, trouble = _told(world, first)
     return Ask(
         title="Let held removals pass",
-        tells=tells,
+        tells=(f"{counted(number, 'opportunity', 'opportunities')} with held removals.", *trouble, then),
         button=f"Approve {number:,} now" if number > 1 else "Approve it now",
-        targets={"number": number},
-        ids=ids,
-        more=number - len(ids),
+        targets={"number": number, "digest": digest},
+        removals=shown,
+        more=number - len(first),
     )
+
+
+def _held(world: World) -> tuple[int, str, list[str]]:
+    """Of all held removals: how many, a digest of their ids in whatever order they come, and the first SHOWN ids."""
+    number, digest = 0, 0
+    first: list[str] = []
+    for ids in world.opportunities.in_state(State.HELD):
+        number += len(ids)
+        digest += sum(int.from_bytes(sha256(key.encode()).digest()) for key in ids)
+        first += ids[: SHOWN - len(first)]
+    return number, f"{digest % 2**256:064x}", first
+
+
+def _told(world: World, ids: Sequence[str]) -> tuple[Sequence[Mapping[str, Any]], tuple[str, ...]]:
+    """What is removed, with names out of Dynamics; without an answer from there the ids alone, and why."""
+    try:
+        return removals(world, ids), ()
+    except SyncError as error:
+        return [{"id": key} for key in ids], (f"Names and roles can't be shown: {error}",)
 
 
 def _approve(place: Place, targets: Mapping[str, Any], _form: Mapping[str, str], who: str) -> Done:
     if "id" in targets:
         return actions.approve_removals(place.world, [targets["id"]], who=who)
-    if (number := place.world.opportunities.counts()[State.HELD]) > targets["number"]:
+    number, digest, _ = _held(place.world)
+    if digest != targets["digest"]:
         raise Refused(
             409,
-            f"Meanwhile more are held: {number:,} instead of {targets['number']:,}. Nothing was approved.",
+            f"Meanwhile others are held than were shown: {number:,} now, {targets['number']:,} then. "
+            "Nothing was approved.",
             "Look at them, and approve again if all of them are meant.",
             page="actions/approve-removals",
         )

@@ -1,4 +1,4 @@
-"""Who may come in, and from where a form may come.
+"""Who may come in, and what may come from other websites.
 
 By default the Functions host lets in who brings the function's key (`?code=`). With `STATUS_SIGN_IN=entra` App Service
 authentication signs people in, and the host asks for no key: then nobody passes here without what that puts into a
@@ -30,15 +30,35 @@ def visitor(request: Request, env: Mapping[str, str]) -> str:
             "Switch it on for the function app (Settings, Authentication, identity provider Microsoft), or set "
             f"{SIGN_IN} to “key” and restart. Until then nobody is let in: anybody could claim to be signed in.",
         )
+    if request.headers.get("x-ms-client-principal-idp") != "aad":
+        raise _nobody()
     try:
         return f"entra:{UUID(request.headers.get('x-ms-client-principal-id', ''))}"
     except ValueError:
-        raise Refused(
-            401,
-            "Nobody is signed in with Microsoft Entra ID.",
-            "Open the page in a browser and sign in. If no sign-in is asked for: in the app's Authentication settings "
-            "choose “Require authentication”, with Microsoft as the only identity provider.",
-        ) from None
+        raise _nobody() from None
+
+
+def _nobody() -> Refused:
+    return Refused(
+        401,
+        "Nobody is signed in with Microsoft Entra ID.",
+        "Open the page in a browser and sign in. If no sign-in is asked for: in the app's Authentication settings "
+        "choose “Require authentication”, with Microsoft as the only identity provider.",
+    )
+
+
+def from_elsewhere(request: Request) -> bool:
+    """Whether a link on another website leads here. Raises Refused (403) for all else that another website makes a
+    browser ask: images, scripts, frames would cost calls and storage in the name of whoever is signed in.
+
+    A link in a program, a bookmark and what is typed come from no site (W3C, “Fetch Metadata Request Headers”).
+    """
+    asked = request.headers.get
+    if asked("sec-fetch-site") not in ("cross-site", "same-site"):
+        return False
+    if (asked("sec-fetch-mode"), asked("sec-fetch-dest")) != ("navigate", "document"):
+        raise Refused(403, "This request comes from another website.", "Open the status page itself.")
+    return True
 
 
 def check_own(request: Request) -> None:

@@ -8,26 +8,29 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from io import StringIO
+from math import inf
 from pathlib import Path
 from uuid import UUID
 
 from sync_core import events, wiring
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
+from sync_core.flows.export import write_csv
 from sync_core.flows.status import status
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.web import views
 from sync_core.web.acts import ACTIONS, Place
 from sync_core.web.confirmations import offer, redeem
-from sync_core.web.door import check_own, visitor
-from sync_core.web.export import as_csv
+from sync_core.web.door import check_own, from_elsewhere, visitor
 from sync_core.web.render import address, page
 from sync_core.web.wire import Refused, Request, Response, attachment, plain_json, see_other
 
 HEALTH_S = 10.0  # an answer to probes is good for so long: nobody who asks without a key costs us more
-WELL = {"in step", "catching up", "needs you"}
+LAST_S = 60.0  # and if nobody has got a newer one since, for so long
 JSON, HEALTH = "status.json", "health"
+BOM = "\ufeff"  # without it Excel takes UTF-8 for something else
 
 
 class Site:
@@ -41,7 +44,7 @@ class Site:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine, self._setup, self._env, self._monotonic = engine, setup, env, monotonic
-        self._health: tuple[float, Response] | None = None
+        self._health = (-inf, False)  # when somebody looked, and whether all was well
         self._asking = threading.Lock()
 
     def answer(self, request: Request) -> Response:
@@ -60,8 +63,7 @@ class Site:
             told = Refused(503, str(error), "Nothing is lost. Try again in a moment.")
             return _trouble(request, told, **{"Retry-After": after})
         except Exception as error:  # noqa: BLE001 - nobody is shown what nobody expected
-            code = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"
+            where = _place(error)
             events.error("page.unexpected", where=where)
             return _trouble(request, Refused(500, f"Something unexpected happened ({where}).", "Report this line."))
 
@@ -70,6 +72,8 @@ class Site:
         return self._engine().world
 
     def _get(self, request: Request, who: str) -> Response:
+        if from_elsewhere(request) and request.page:
+            return page(request, "elsewhere.html", {})  # nothing is read until somebody wants that
         name, _, rest = request.page.strip("/").partition("/")
         match name, rest:
             case "", "":
@@ -115,22 +119,41 @@ class Site:
     def _export(self, request: Request) -> Response:
         found, after = views.exported(self._world, request.query)
         more = f"more follow: open this address again with after={after}, or use the command `failures export`"
-        return attachment("failures.csv", as_csv(found, more if after else ""))
+        table = StringIO()
+        write_csv(found, table, more if after else "")
+        return attachment("failures.csv", BOM + table.getvalue())
 
     def _answer_probe(self) -> Response:
-        """200 while Marketo is in step or catching up, 503 else, with no more than that."""
-        with self._asking:
-            now = self._monotonic()
-            if self._health is None or now >= self._health[0]:
-                self._health = (now + HEALTH_S, self._probed())
-            return self._health[1]
+        """200 while Marketo is in step or catching up and somebody watches, 503 else, with no more than that.
 
-    def _probed(self) -> Response:
-        try:
-            well = status(self._world)["verdict"]["level"] in WELL
-        except SyncError:
-            well = False
+        One probe at a time looks; those that come meanwhile get its last answer, which counts for a minute.
+        """
+        if self._expired() and self._asking.acquire(blocking=False):
+            try:
+                if self._expired():  # not by the one that looked just before
+                    well = self._is_well()
+                    self._health = (self._monotonic(), well)
+            finally:
+                self._asking.release()
+        well = self._health[1] and not self._expired(LAST_S)
         return plain_json(200 if well else 503, {"status": "ok" if well else "needs attention"})
+
+    def _expired(self, seconds: float = HEALTH_S) -> bool:
+        return self._monotonic() >= self._health[0] + seconds
+
+    def _is_well(self) -> bool:
+        try:
+            return bool(status(self._world)["healthy"])
+        except SyncError:
+            return False
+        except Exception as error:  # noqa: BLE001 - a probe learns one word, whatever happens
+            events.error("page.unexpected", where=_place(error))
+            return False
+
+
+def _place(error: Exception) -> str:
+    code = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(code.filename).name}:{code.lineno}"
 
 
 def _trouble(request: Request, refused: Refused, **headers: str) -> Response:

@@ -115,6 +115,7 @@ def failures(world: World, query: Mapping[str, str]) -> dict[str, Any]:
         "chosen": any(given.values()),
         "rows": [_row(each) for each in found],
         "after": after,
+        "size": SIZE,
         "paged": bool(query.get("after")),
         "kinds": list(KINDS.values()),
         "states": list(map(str, FAILURES)),

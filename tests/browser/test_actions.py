@@ -14,6 +14,7 @@ from werkzeug.wrappers import Request, Response
 from sync_core.flows.guard import PAUSE
 from sync_core.flows.status import ACTION
 from sync_core.model import State
+from sync_core.web.confirmations import CONFIRMATION
 from tests.browser.visitor import KEY, Visitor, address, cells, click, in_state, status, texts
 from tools.http_triggers import principal, serving
 from tools.showcase import HELD, RENAMED, Showcase
@@ -173,7 +174,8 @@ def test_approving_one_removal_and_then_all(showcase: Showcase, visitor: Visitor
     assert states(showcase, others) == {State.HELD}
 
     click(page, "#approve-removals")
-    assert sorted(texts(page, "#ids li")) == sorted(others)
+    assert sorted(texts(page, "#removals li a")) == sorted(others)
+    assert all(re.search(r" not in Dynamics any more, \d+ roles?$", text) for text in texts(page, "#removals li"))
     assert page.locator("#do").inner_text() == f"Approve {HELD - 1} now"
     done = do(page)
     assert f"approved {HELD - 1} removals" in done
@@ -343,6 +345,45 @@ def test_another_website_can_neither_send_nor_frame_it_by_script(
         assert framed.locator("#do").count() == 0
 
     assert entries(showcase) == before
+
+
+LINK = """<a id="go" href="{where}">An opportunity</a>"""
+PICTURE = """<img alt="" src="{where}"><p id="shown">A picture</p>"""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_link_on_another_website_waits_to_be_wanted_but_for_that_to_the_page(
+    showcase: Showcase, browser: Browser, elsewhere: dict[str, str], host: str
+) -> None:
+    key = showcase.changeable()[0]
+    start = elsewhere["url"].replace("127.0.0.1", host)
+    with Visitor(browser) as visitor:
+        page = visitor.page
+        elsewhere["page"] = LINK.format(where=address(showcase, f"opportunities/{key}", q="a&b").replace("&", "&amp;"))
+        page.goto(start)
+        click(page, "#go")
+        assert page.locator("#state").count() == 0
+        assert visitor.barriers() == []
+        click(page, "#open")
+        assert page.locator("#state").inner_text() == "in step"
+        elsewhere["page"] = LINK.format(where=showcase.page)
+        page.goto(start)
+        click(page, "#go")
+        assert page.locator("#verdict").count() == 1
+    assert visitor.faults == []
+
+
+def test_what_another_website_shows_of_it_stores_nothing(
+    showcase: Showcase, browser: Browser, elsewhere: dict[str, str]
+) -> None:
+    asked: list[str] = []
+    before = showcase.world.documents.list(CONFIRMATION)
+    elsewhere["page"] = PICTURE.format(where=address(showcase, "actions/pause").replace("&", "&amp;"))
+    with Visitor(browser) as visitor:
+        visitor.page.on("requestfailed", lambda request: asked.append(request.url))
+        visitor.page.goto(elsewhere["url"])
+    assert ["actions/pause" in url for url in asked] == [True]
+    assert showcase.world.documents.list(CONFIRMATION) == before
 
 
 # --- with Microsoft Entra ID ------------------------------------------------------------------------------------------

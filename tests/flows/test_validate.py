@@ -23,6 +23,7 @@ from sync_core.mapping import parse
 from sync_core.model import Lane, Work
 from sync_core.report import screen
 from sync_core.settings import DEFAULT_SCHEDULE, STORAGE, Settings
+from sync_core.telemetry import INSTRUMENTATIONS, LIBRARIES, SDK_SETTINGS
 from sync_core.wiring import build, setup
 from tests.builders import an_id
 from tests.flows.org import Org, lookup
@@ -38,6 +39,11 @@ from tools.emulators.serving import certificate_authority, serving
 
 ROOT = Path(__file__).parents[2]
 GREEN, AMBER, RED, UNKNOWN = Light
+WORKER = {
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "InstrumentationKey=11111111-2222-4333-8444-555555555555",
+    "PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "true",
+}
+BY_THE_WORKER = {name: SDK_SETTINGS[name] for name in SDK_SETTINGS if "DISABLED" in name}
 MARKETO_CLIENT = "33333333-3333-4333-8333-333333333333"
 SALES = {"salesperson = false": "salesperson = true"}
 CREATE = {'when_missing  = "wait"': 'when_missing  = "create"'}
@@ -145,7 +151,7 @@ def test_the_screen_has_eighty_columns_and_fits_on_one(stage: Stage) -> None:
 
     assert max(map(len, text.splitlines())) <= 80
     assert len(text.splitlines()) <= 50
-    assert text.endswith("34 checks: 34 green")
+    assert text.endswith("36 checks: 36 green")
 
 
 # --- settings and storage ---------------------------------------------------------------------------------------
@@ -829,7 +835,7 @@ def test_json_tells_everything(shown: Stage, capsys: Any) -> None:
     assert cli.main(["validate", "--json"]) == cli.GOOD
 
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"green": 34, "amber": 0, "red": 0, "not checked": 0}
+    assert found["counts"] == {"green": 36, "amber": 0, "red": 0, "not checked": 0}
     assert found["checks"][-1] == {
         "group": "Running",
         "name": "last tick",
@@ -885,7 +891,7 @@ def test_a_process_of_its_own_finds_all_well_over_https_and_in_azurite(
     done = in_a_process(**services, **{STORAGE: azurite.connection_string})
 
     assert (done.returncode, done.stderr) == (cli.GOOD, "")
-    assert "34 checks: 34 green" in done.stdout
+    assert "36 checks: 36 green" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -913,6 +919,46 @@ def test_what_only_the_real_clients_tell(
     same(RED, checks[name], *words)
     assert RED not in others(checks, name)
     assert checks["queues" if STORAGE not in changes else "application user"].light is GREEN
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "words"),
+    [
+        ({"DATAVERSE_CLIENT_SECRET_EXPIRES": "11/23/2028"}, "optional settings", ("a date such as 2027-01-31",)),
+        ({"ALERT_WEBHOOK_URL": "hooks"}, "optional settings", ("ALERT_WEBHOOK_URL must look like", "left out")),
+        ({"STATUS_SIGN_IN": "Entra"}, "optional settings", ("STATUS_SIGN_IN must be key or entra",)),
+        (WORKER, "telemetry", ("to Application Insights, without ", *BY_THE_WORKER, "docs/telemetry.md")),
+        (WORKER | BY_THE_WORKER | {INSTRUMENTATIONS: "requests"}, "telemetry", (f"without {INSTRUMENTATIONS}",)),
+        (WORKER | {"SYNC_TELEMETRY": "off"}, "telemetry", ("to Application Insights, without ",)),
+    ],
+)
+def test_what_stops_nothing_is_amber_and_everything_else_is_looked_at(
+    services: dict[str, str], azurite: Azurite, monkeypatch: pytest.MonkeyPatch, changes: Any, name: str, words: Any
+) -> None:
+    environment = services | {STORAGE: azurite.connection_string} | changes
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", environment["REQUESTS_CA_BUNDLE"])
+
+    checks = {check.name: check for check in validate(setup(environment, prefix="Validate"))}
+
+    same(AMBER, checks[name], *words)
+    assert others(checks, name) == {GREEN}
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({}, "off"),
+        (WORKER | BY_THE_WORKER, "to Application Insights"),
+        (WORKER | {"APPLICATIONINSIGHTS_CONNECTION_STRING": ""}, "off"),
+        (WORKER | {"PYTHON_APPLICATIONINSIGHTS_ENABLE_TELEMETRY": "false"}, "to Application Insights"),
+        (WORKER | BY_THE_WORKER | {INSTRUMENTATIONS: f"more, {','.join(LIBRARIES)}"}, "to Application Insights"),
+        ({"SYNC_TELEMETRY": "console"}, "console"),
+    ],
+)
+def test_where_telemetry_goes_is_told(services: dict[str, str], changes: Any, where: str) -> None:
+    environment = services | {STORAGE: "UseDevelopmentStorage=true"} | changes
+
+    assert setup(environment).telemetry == (where, [])
 
 
 @pytest.mark.parametrize(

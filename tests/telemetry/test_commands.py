@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from sync_core.telemetry import LIBRARIES
 from tests.telemetry.conftest import PERSONAL, SECRETS, Services
-from tests.telemetry.ingestion import data, operation, parent
+from tests.telemetry.ingestion import data, ingestion, operation, parent
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -21,6 +22,17 @@ from sync_core.cli import main
 code = main(sys.argv[1:])
 loaded = [name for name in sys.modules if name.startswith(("opentelemetry.sdk", "azure.monitor"))]
 print(json.dumps({"code": code, "far": FAR, "sdk": bool(loaded)}))
+"""
+
+PATIENT = """
+import sys
+from opentelemetry.sdk._shared_internal import BatchProcessor
+from opentelemetry.sdk.metrics import MeterProvider
+for shutdown in (BatchProcessor.shutdown, MeterProvider.shutdown):
+    assert shutdown.__defaults__ == (30_000,)
+    shutdown.__defaults__ = (86_400_000,)
+from sync_core.cli import main
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -82,6 +94,18 @@ def test_a_wrong_connection_string_costs_no_command(services: Services) -> None:
     assert (found["code"], found["far"]) == (0, [])
     assert "opportunities" in said
     assert "nonsense" not in told
+
+
+def test_an_ingestion_that_never_answers_keeps_no_command_from_ending(services: Services) -> None:
+    """However patient the SDK is with it: a day here, else this would have to be timed."""
+    with ingestion(Path(services.environment["TMPDIR"])) as (stub, connection):
+        stub.silent.set()
+
+        done = services.python("-c", PATIENT, "status", APPLICATIONINSIGHTS_CONNECTION_STRING=connection)
+
+        assert (done.returncode, done.stderr) == (0, "")
+        assert stub.asked
+        assert stub.envelopes == []
 
 
 def test_every_library_that_azures_distribution_instruments_is_left_alone() -> None:

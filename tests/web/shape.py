@@ -18,8 +18,8 @@ def states(*numbers: int) -> dict[str, int]:
 
 
 def a_lane(**changes: Any) -> dict[str, Any]:
-    plain = {"messages": 0, "records": 0, "records a minute lately": None, "minutes until empty": 0}
-    return plain | changes
+    pace = {"messages": 0, "records": 0, "records a minute lately": None, "minutes until empty": 0}
+    return pace | {"last done": None} | changes
 
 
 def a_feed(**changes: Any) -> dict[str, Any]:
@@ -34,6 +34,9 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "alerts": [],
         "oldest change not in Marketo": {"at": None, "seconds": None},
         "last tick": {"at": None, "seconds": None, "read": None},
+        "healthy": False,
+        "stops": [],
+        "poison within an hour": 0,
         "opportunities": states(),
         "companies": states(),
         "queues (about)": {"fresh": 0, "slow": 0, "fresh poison": 0, "slow poison": 0, "unreadable": 0},
@@ -56,6 +59,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "removals within 24 hours, without approval": {},
         "pair": {},
         "mapping": {"version": "065bd97b"},
+        "doubts": [],
         "webhook": "none",
         "needs you": [],
     }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sync_core.errors import ConfigurationError
+from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.flows import actions
 from sync_core.flows.status import ACTION
 from sync_core.flows.validate import Setup
@@ -19,6 +20,7 @@ from tests.flows.test_actions import REASON, an_id, fill, queued
 from tests.flows.test_validate import a_setup
 from tests.stage import Stage
 from tests.web.browser import Browser, Page, a_site
+from tests.web.test_door import ANN
 
 
 def log(stage: Stage) -> list[dict[str, Any]]:
@@ -146,9 +148,62 @@ def test_no_more_removals_pass_than_were_shown(stage: Stage, browser: Browser) -
     refused = browser.send(asked.forms["confirm"])
 
     assert refused.status == 409
-    assert "Meanwhile more are held: 4 instead of 3" in Page(refused).text
+    assert "Meanwhile others are held than were shown: 4 now, 3 then" in Page(refused).text
     assert not any(row.approved for row in stage.world.opportunities.rows([an_id(0), *later]).values())
     assert browser.open("actions/approve-removals").ids["do"] == "Approve 4 now"
+
+
+def test_no_other_removals_pass_than_were_shown(stage: Stage, browser: Browser) -> None:
+    """As many as before, but one of them another: nobody has seen that one."""
+    ledger, held = stage.world.opportunities, fill(stage, State.HELD, ids=range(60))
+    asked = browser.open("actions/approve-removals")
+    ledger.write([ledger.rows(held)[held[-1]].become(State.IN_STEP)])
+    (other,) = fill(stage, State.HELD, ids=range(99, 100))
+
+    refused = browser.send(asked.forms["confirm"])
+
+    assert refused.status == 409
+    assert "60 now, 60 then" in Page(refused).text
+    assert not any(row.approved for row in ledger.rows([*held, other]).values())
+
+
+def test_the_order_of_the_held_is_none_of_a_confirmation(stage: Stage, browser: Browser) -> None:
+    """When one is due moves it within its list, and nothing else."""
+    ledger, held = stage.world.opportunities, fill(stage, State.HELD)
+    asked = browser.open("actions/approve-removals")
+    ledger.write([replace(ledger.rows(held)[held[0]], due=stage.clock.now())])
+
+    assert browser.send(asked.forms["confirm"]).status == 303
+    assert all(row.approved for row in ledger.rows(held).values())
+
+
+def test_removals_are_shown_with_names_and_roles(stage: Stage, org: Org, browser: Browser) -> None:
+    stage.people("ann@acme.invalid")
+    org.stakeholder(org.ann)
+    stage.sync()
+    gone = fill(stage, State.HELD)
+    ledger = stage.world.opportunities
+    ledger.write([ledger.rows([org.deal])[org.deal].become(State.HELD, reason=REASON)])
+
+    for asked in (browser.open("actions/approve-removals"), browser.open("actions/approve-removals", id=org.deal)):
+        assert f"{org.deal} Deal, 1 role" in asked.ids["removals"]
+    assert f"{gone[0]} not in Dynamics any more, 0 roles" in browser.open("actions/approve-removals").ids["removals"]
+
+
+@pytest.mark.parametrize("query", [{}, {"id": an_id(1)}])
+def test_removals_can_be_approved_while_dynamics_gives_no_answer(
+    stage: Stage, browser: Browser, monkeypatch: pytest.MonkeyPatch, query: dict[str, str]
+) -> None:
+    def silent(*_: Any) -> None:
+        raise Unavailable("Dynamics gives no answer")
+
+    fill(stage, State.HELD)
+    monkeypatch.setattr(stage.world.source, "rows", silent)
+    asked = browser.open("actions/approve-removals", **query)
+
+    assert "Names and roles can't be shown: Dynamics gives no answer" in asked.text
+    assert an_id(1) in asked.ids["removals"]
+    assert browser.send(asked.forms["confirm"]).status == 303
 
 
 def test_check_now_keeps_the_warnings_and_shows_them(stage: Stage, org: Org) -> None:
@@ -268,7 +323,8 @@ def test_what_is_done_is_what_was_shown_whatever_the_form_says(stage: Stage, org
 def test_a_confirmation_is_good_for_who_asked_alone(stage: Stage, org: Org) -> None:
     env = {"STATUS_SIGN_IN": "entra", "WEBSITE_AUTH_ENABLED": "True"}
     ann, bob = (
-        Browser(a_site(stage, env), code="", headers={"x-ms-client-principal-id": an_id(number)}) for number in (1, 2)
+        Browser(a_site(stage, env), code="", headers=ANN | {"x-ms-client-principal-id": an_id(number)})
+        for number in (1, 2)
     )
     form = ann.open("actions/resync", id=org.deal).forms["confirm"]
 

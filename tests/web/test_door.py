@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from sync_core.engine import Engine
 from sync_core.web.door import SIGN_IN
+from sync_core.web.site import Site
 from tests.flows.test_actions import an_id
 from tests.stage import Stage
 from tests.web.browser import HOST, Browser, Page, a_site
@@ -94,13 +96,86 @@ def levels(**env: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("said", "level"), [(None, "FUNCTION"), ("key", "FUNCTION"), ("nonsense", "FUNCTION"), (" entra ", "ANONYMOUS")]
+    ("said", "level"), [(None, "FUNCTION"), ("key", "FUNCTION"), ("nonsense", "ADMIN"), (" entra ", "ANONYMOUS")]
 )
 def test_the_host_asks_for_a_key_unless_entra_signs_in(said: str | None, level: str) -> None:
-    """And no value keeps the host from listing the functions."""
+    """For the master key if nobody can tell what is meant; and no value keeps the host from listing the functions."""
     found = levels(**({} if said is None else {SIGN_IN: said}))
 
     assert found.split() == ["status_page", level, "status_json", level, "health", "ANONYMOUS"]
+
+
+@pytest.mark.parametrize("provider", ["", "github", "aad,github", "my-own"])
+@pytest.mark.parametrize("page", PAGES)
+def test_who_is_signed_in_with_another_provider_is_nobody(stage: Stage, page: str, provider: str) -> None:
+    """Anybody in the world has an account there; its ids are nothing to us, even if they look like object ids."""
+    headers = ANN | {"x-ms-client-principal-idp": provider}
+
+    assert visit(stage, ENTRA, headers).answer(page).status == 401
+    assert visit(stage, ENTRA, {"x-ms-client-principal-id": an_id(1)}).answer(page).status == 401
+
+
+# --- what another website can make a browser ask --------------------------------------------------------------
+
+LINK = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+
+
+def asked(stage: Stage, page: str, headers: dict[str, str]) -> Page:
+    return visit(stage, ENTRA, ANN | headers).open(page)
+
+
+def asked_elsewhere(page: str, headers: dict[str, str]) -> Page:
+    """What it says without a look at anything: whatever costs something needs the engine."""
+
+    def engine() -> Engine:
+        raise AssertionError
+
+    site = Site(engine, lambda: None, ENTRA)  # type: ignore[arg-type, return-value]  # asked by nobody
+    return Browser(site, code="", headers=ANN | headers).open(page)
+
+
+@pytest.mark.parametrize("where", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
+        {"sec-fetch-mode": "cors", "sec-fetch-dest": "empty"},
+        {"sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"},
+        {"sec-fetch-mode": "navigate"},
+        {"sec-fetch-dest": "document"},
+        {},
+    ],
+)
+def test_what_another_website_makes_a_browser_ask_is_refused_and_costs_nothing(how: dict[str, str], where: str) -> None:
+    for page in PAGES:
+        found = asked_elsewhere(page, how | {"sec-fetch-site": where})
+        assert found.status == 403, page
+        assert "comes from another website" in found.html
+
+
+@pytest.mark.parametrize("where", ["cross-site", "same-site"])
+@pytest.mark.parametrize("page", [each for each in PAGES if each])
+def test_a_link_on_another_website_costs_nothing_until_somebody_wants_it(stage: Stage, page: str, where: str) -> None:
+    found = asked_elsewhere(page, LINK | {"sec-fetch-site": where})
+
+    assert (found.status, found.links["open"]) == (200, "")  # its own address, which is then asked for by our page
+    assert 'id="open"' not in asked(stage, page, LINK | {"sec-fetch-site": "same-origin"}).html
+
+
+@pytest.mark.parametrize("where", ["cross-site", "same-site", "none", "same-origin"])
+def test_links_in_chat_and_mail_lead_to_the_page(stage: Stage, where: str) -> None:
+    assert "verdict" in asked(stage, "", LINK | {"sec-fetch-site": where}).ids
+
+
+def test_what_is_typed_or_kept_as_a_bookmark_opens_at_once(stage: Stage) -> None:
+    assert "do" in asked(stage, "actions/pause", LINK | {"sec-fetch-site": "none"}).ids
+
+
+def test_the_page_can_refresh_itself_and_programs_can_read(stage: Stage) -> None:
+    own = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors", "sec-fetch-dest": "empty"}
+
+    assert "verdict" in asked(stage, "", own).ids
+    assert asked(stage, "failures", {}).status == 200
 
 
 # --- where a form comes from ----------------------------------------------------------------------------------

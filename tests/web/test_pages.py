@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.flows.failures import of_ids as failures_of
 from sync_core.flows.status import status
 from sync_core.model import LedgerRow, State
 from sync_core.web import views
@@ -178,7 +183,7 @@ def test_every_link_and_form_carries_the_key_on_and_leads_to_us(
         address = attributes.get("href") if tag == "a" else attributes.get("action") if tag == "form" else None
         if address is None or address.startswith("#"):
             continue
-        assert re.match(rf"{BASE}(\.json)?([/?]|$)", address)
+        assert re.match(rf"{BASE}([/?]|$)", address)  # anything else has a key of its own
         if tag == "a" or attributes.get("method") == "post":
             assert "code=k3y%2Fwith%2Bsigns%3D%3D" in address, address
     for name in ("find", "filter"):
@@ -259,6 +264,26 @@ def test_failures_are_chosen_by_kind_state_reason_and_text(stage: Stage, browser
     assert listed(text="INVALID") == set(parked)
     assert listed(text=an_id(10)) == {an_id(10)}
     assert browser.open("failures", text="nothing").ids["none"] == "Nothing like that is out of step."
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_a_page_that_comes_back_short_says_that_searching_goes_on(
+    stage: Stage, browser: Browser, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """One request looks at so many and no more, whatever it has found by then."""
+    found = failures_of(stage.world, fill(stage, State.PARKED, "rare", range(3)))
+    answers = [(found[:number], "opportunities.parked~!"), (found, "")]
+    monkeypatch.setattr(views, "page_of", lambda *_, **__: answers.pop(0))
+
+    short = browser.open("failures", text="rare")
+    last = browser.follow(short.links["next"])
+
+    assert short.ids["goes-on"] == f"{number} shown; searching goes on: next page."
+    assert "none" not in short.ids
+    assert "csv" in short.links
+    assert "goes-on" not in last.ids
+    assert "next" not in last.links
+    assert all(each.id in last.ids["failures-table"] for each in found)
 
 
 def test_a_group_offers_to_try_just_itself_again(stage: Stage, browser: Browser) -> None:
@@ -463,7 +488,9 @@ def test_the_json_is_the_status(stage: Stage, org: Org, browser: Browser) -> Non
     stage.sync()
 
     answer = browser.answer("status.json")
+    linked = browser.follow(browser.open().links["as-json"])
 
+    assert linked.html == answer.body
     assert answer.headers["Content-Type"].startswith("application/json")
     assert json.loads(answer.body) == json.loads(json.dumps(status(stage.world)))
     troubled = raising(ConfigurationError("missing settings: X.")).answer("status.json")
@@ -491,6 +518,67 @@ def test_probes_cost_us_one_status_in_ten_seconds(stage: Stage, monkeypatch: pyt
         browser.answer("health")
 
     assert len(asked) == 3
+
+
+def test_a_probe_waits_for_no_other_and_gets_the_last_answer_for_a_minute(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a storage account that hangs would use up every thread that requests are answered by."""
+    now, found, hangs, goes_on = [0.0], [0], Event(), Event()
+
+    def status_of(_: object) -> dict[str, Any]:
+        if hangs.is_set():
+            goes_on.wait(60)
+        return an_empty_status(healthy=True)
+
+    monkeypatch.setattr("sync_core.web.site.status", status_of)
+    browser = Browser(a_site(stage, monotonic=lambda: now[0]))
+
+    def probe() -> None:
+        found.append(browser.answer("health").status)
+
+    hangs.set()
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            first = pool.submit(probe)
+            wait_until(browser.site._asking.locked)
+            pool.submit(probe).result(30)
+            assert found[-1] == 503  # there is no answer yet
+        finally:
+            goes_on.set()
+        first.result(30)
+        assert found[-1] == 200
+        for seconds, told in ((10, 200), (59.9, 200), (60, 503)):
+            goes_on.clear()
+            now[0] = seconds
+            first = pool.submit(probe)
+            wait_until(browser.site._asking.locked)
+            pool.submit(probe).result(30)
+            assert found[-1] == told
+            now[0] = 0
+            goes_on.set()
+            first.result(30)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    while not holds():
+        time.sleep(0.001)
+
+
+def test_what_nobody_expected_is_an_answer_to_probes_and_kept_like_any_other() -> None:
+    now, asked = [0.0], []
+
+    def engine() -> Any:
+        asked.append(now[0])
+        raise KeyError("s3cret")
+
+    browser = Browser(Site(engine, lambda: None, {}, lambda: now[0]))  # type: ignore[arg-type, return-value]  # as above
+
+    for seconds in (0, 5, 10):
+        now[0] = seconds
+        assert browser.answer("health").status == 503
+
+    assert asked == [0, 10]
 
 
 def test_ticks_that_found_nothing_to_do_are_told_together() -> None:

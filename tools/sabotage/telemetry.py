@@ -123,4 +123,47 @@ CHANGES = (
         "    _flushing.join()\n",
         OF_MEASURED + "test_an_ingestion_that_does_not_answer_holds_no_invocation_up",
     ),
+    Change(
+        "a command held up at its end by an ingestion that never answers",
+        "1",
+        TELEMETRY,
+        '        atexit.unregister(getattr(provider, "shutdown", int))\n',
+        '        getattr(provider, "shutdown", int)\n',
+        "tests/telemetry/test_commands.py::test_an_ingestion_that_never_answers_keeps_no_command_from_ending",
+    ),
+    Change(
+        "an engine and an exporter for each of the first calls",
+        "1",
+        "sync_core/wiring.py",
+        "    with _building:\n        return _built()",
+        "    return _built()",
+        "tests/test_wiring.py::test_calls_that_come_at_once_share_one_engine_and_telemetry_starts_once",
+    ),
+    Change(
+        "a wrong date of a secret's expiry stops the sync",
+        "1",
+        "sync_core/settings.py",
+        '    "DATAVERSE_CLIENT_SECRET_EXPIRES",\n',
+        "",
+        "tests/test_settings.py::test_what_is_no_date_is_doubted",
+    ),
+    Change(
+        "nobody is told of a mapping that lets nothing run",
+        "6",
+        "sync_core/wiring.py",
+        "        _tell_stopped(lambda: _channel(env), str(error))\n",
+        "",
+        "tests/test_wiring.py::test_of_a_mapping_that_lets_nothing_run_people_are_told_once_and_when_it_is_over",
+    ),
+    Change(
+        "told every five minutes that nothing runs, where it can't be kept",
+        "6",
+        "sync_core/flows/stopped.py",
+        """    ticket = documents.write(*STOPPED, {"text": text}, document.ticket if document else None)
+    if ticket is None:
+        return  # somebody else was first, and tells
+""",
+        "    ticket = None\n",
+        "tests/test_wiring.py::test_what_cannot_be_remembered_is_not_told",
+    ),
 )

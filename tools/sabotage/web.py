@@ -7,7 +7,7 @@ from tools.sabotage.change import Change
 ACTS = "sync_core/web/acts.py"
 CONFIRMATIONS = "sync_core/web/confirmations.py"
 DOOR = "sync_core/web/door.py"
-EXPORT = "sync_core/web/export.py"
+EXPORT = "sync_core/flows/export.py"
 FUNCTIONS = "function_app.py"
 RENDER = "sync_core/web/render.py"
 SITE = "sync_core/web/site.py"
@@ -21,9 +21,17 @@ CHANGES = (
         "the page's functions ask for no key",
         "2.10",
         FUNCTIONS,
-        "VISITORS = func.AuthLevel.ANONYMOUS if BY_ENTRA else func.AuthLevel.FUNCTION",
-        "VISITORS = func.AuthLevel.ANONYMOUS",
+        '{"key": func.AuthLevel.FUNCTION,',
+        '{"key": func.AuthLevel.ANONYMOUS,',
         "tests/host/test_functions.py::test_each_page_has_its_route_and_needs_a_key_but_for_probes",
+    ),
+    Change(
+        "a wrong way to sign in opens the page with a key",
+        "2.10",
+        FUNCTIONS,
+        "LEVELS.get(SIGN_IN, func.AuthLevel.ADMIN)",
+        "LEVELS.get(SIGN_IN, func.AuthLevel.FUNCTION)",
+        LET_IN + "test_the_host_asks_for_a_key_unless_entra_signs_in",
     ),
     Change(
         "whoever claims to be signed in is believed, also where nobody takes out forged headers",
@@ -42,6 +50,34 @@ CHANGES = (
         """f"entra:{UUID(request.headers.get('x-ms-client-principal-id', ''))}\"""",
         """f"entra:{request.headers.get('x-ms-client-principal-id', '')}\"""",
         LET_IN + "test_nobody_passes_who_is_not_signed_in",
+    ),
+    Change(
+        "who is signed in with any provider is let in",
+        "2.10",
+        DOOR,
+        """    if request.headers.get("x-ms-client-principal-idp") != "aad":
+""",
+        """    if not request.headers.get("x-ms-client-principal-idp"):
+""",
+        LET_IN + "test_who_is_signed_in_with_another_provider_is_nobody",
+    ),
+    Change(
+        "another website's images and scripts cost calls in an operator's name",
+        "2.7",
+        DOOR,
+        """        raise Refused(403, "This request comes from another website.", "Open the status page itself.")
+""",
+        """        return False
+""",
+        LET_IN + "test_what_another_website_makes_a_browser_ask_is_refused_and_costs_nothing",
+    ),
+    Change(
+        "a link on another website costs calls before anybody wants that",
+        "2.7",
+        SITE,
+        "        if from_elsewhere(request) and request.page:\n",
+        "        if from_elsewhere(request) and not request.page:\n",
+        LET_IN + "test_a_link_on_another_website_costs_nothing_until_somebody_wants_it",
     ),
     Change(
         "a form may come from another website",
@@ -105,11 +141,21 @@ CHANGES = (
         "more removals pass than were shown",
         "2.7",
         ACTS,
-        """ > targets["number"]:
+        """    if digest != targets["digest"]:
 """,
-        """ < 0:
+        """    if number < 0:
 """,
         DONE + "test_no_more_removals_pass_than_were_shown",
+    ),
+    Change(
+        "other removals pass than were shown, if they are no more",
+        "2.7",
+        ACTS,
+        """    if digest != targets["digest"]:
+""",
+        """    if number > targets["number"]:
+""",
+        DONE + "test_no_other_removals_pass_than_were_shown",
     ),
     Change(
         "a name or a reason can be markup",
@@ -127,15 +173,31 @@ CHANGES = (
 """,
         """    return value
 """,
-        "tests/web/test_export.py::test_a_formula_becomes_text",
+        "tests/flows/test_export.py::test_a_formula_becomes_text",
     ),
     Change(
         "whoever asks without a key costs storage operations",
         "2.9",
         SITE,
-        "            if self._health is None or now >= self._health[0]:\n",
-        "            if self._health is None or now >= 0:\n",
+        "HEALTH_S = 10.0",
+        "HEALTH_S = 0.0",
         SHOWN + "test_probes_cost_us_one_status_in_ten_seconds",
+    ),
+    Change(
+        "probes queue behind a storage account that hangs",
+        "2.9",
+        SITE,
+        "self._asking.acquire(blocking=False):",
+        "self._asking.acquire():",
+        SHOWN + "test_a_probe_waits_for_no_other_and_gets_the_last_answer_for_a_minute",
+    ),
+    Change(
+        "the last answer to a probe counts however old it is",
+        "2.9",
+        SITE,
+        "LAST_S = 60.0",
+        "LAST_S = 1e9",
+        SHOWN + "test_a_probe_waits_for_no_other_and_gets_the_last_answer_for_a_minute",
     ),
     Change(
         "an action leaves no entry in the log until it has ended",

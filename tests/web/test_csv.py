@@ -1,4 +1,4 @@
-"""A spreadsheet that opens the file runs nothing in it, and loses nothing."""
+"""All that is not in step comes as a file, however much it is."""
 
 from __future__ import annotations
 
@@ -6,52 +6,19 @@ import csv
 import io
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sync_core.flows.failures import Failure
+from sync_core.flows.export import HEAD
 from sync_core.model import LedgerRow, State
 from sync_core.web import views
-from sync_core.web.export import BOM, HEAD, as_csv, safe
+from sync_core.web.site import BOM
 from tests.flows.test_actions import an_id, fill
 from tests.stage import Stage
 from tests.web.browser import Browser
-
-FORMULAS = [
-    "=1+1",
-    "=cmd|' /C calc'!A0",
-    "+1",
-    "-1",
-    "@SUM(1)",
-    "\t=1",
-    "\r=1",
-    "\n=1",
-    "  =1",
-    "\u00a0=1",
-    "＝1",
-    "|calc",
-    '=HYPERLINK("https://evil.test")',
-]
 
 
 def rows(text: str) -> list[list[str]]:
     assert text.startswith(BOM)
     return list(csv.reader(io.StringIO(text.removeprefix(BOM), newline="")))
-
-
-@pytest.mark.parametrize("text", FORMULAS)
-def test_a_formula_becomes_text(text: str) -> None:
-    (_, row) = rows(as_csv([Failure("opportunities", an_id(1), "parked", text, 3, "")]))
-
-    assert row == ["opportunity", an_id(1), "parked", f"'{text}", "3", ""]
-
-
-@given(st.text())
-def test_no_cell_begins_as_a_formula_does_and_every_text_comes_back(text: str) -> None:
-    cell = safe(text)
-
-    assert not cell.lstrip().startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠"))
-    assert cell in (text, f"'{text}")
 
 
 def test_all_failures_come_however_many_pages_they_fill(

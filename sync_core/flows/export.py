@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import astuple, fields
-from typing import Any
+from typing import Any, TextIO
 
 from sync_core.flows.failures import KINDS, Failure
 
 HEAD = [each.name for each in fields(Failure)]
-BOM = "\ufeff"  # without it Excel takes UTF-8 for something else
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠|")
 
 
@@ -25,18 +23,12 @@ def safe(value: Any) -> Any:
     return f"'{value}" if value.startswith(_FORMULA) or value.lstrip().startswith(_FORMULA) else value
 
 
-def as_csv(found: Iterable[Failure], end: str = "") -> str:
-    """A row for each, with *end* in a last row of its own."""
-    out = io.StringIO()
+def write_csv(found: Iterable[Failure], out: TextIO, end: str = "") -> None:
+    """A row for each into *out*, one at a time, with *end* in a last row of its own."""
     writer = csv.writer(out, quoting=csv.QUOTE_ALL)
     writer.writerow(HEAD)
     for each in found:
         kind, *others = astuple(each)
         writer.writerow([safe(value) for value in (KINDS[kind], *others)])
     if end:
-        writer.writerow(_row(end))
-    return BOM + out.getvalue()
-
-
-def _row(text: str) -> Sequence[str]:
-    return [safe(text), *[""] * (len(HEAD) - 1)]
+        writer.writerow([safe(end), *[""] * (len(HEAD) - 1)])
