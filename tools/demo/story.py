@@ -409,6 +409,8 @@ class Story:
         fewest = sum(self.fewest.calls(self.previous, self.wanted).values())
         calls, apart = Counter[str](), Counter[str]()
         for call in self.journal(mark):
+            if call["kind"] == "usage":  # of the watch, once an hour, whatever else goes on
+                continue
             counted = call["kind"] == "write" or call["path"].endswith("/leads.json")
             (calls if counted else apart)[_name(call)] += 1
         again = self._asked_again()
