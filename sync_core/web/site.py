@@ -29,6 +29,7 @@ from sync_core.web.wire import Refused, Request, Response, attachment, plain_jso
 
 HEALTH_S = 10.0  # an answer to probes is good for so long: nobody who asks without a key costs us more
 LAST_S = 60.0  # and if nobody has got a newer one since, for so long
+ONCE_S = 2.0  # that a probe waits for another one, which looks for the first time in a minute
 JSON, HEALTH = "status.json", "health"
 BOM = "\ufeff"  # without it Excel takes UTF-8 for something else
 
@@ -126,9 +127,10 @@ class Site:
     def _answer_probe(self) -> Response:
         """200 while Marketo is in step or catching up and somebody watches, 503 else, with no more than that.
 
-        One probe at a time looks; those that come meanwhile get its last answer, which counts for a minute.
+        One probe at a time looks; those that come meanwhile get its last answer, which counts for a minute. Where there
+        is none they wait a moment for it.
         """
-        if self._expired() and self._asking.acquire(blocking=False):
+        if self._expired() and self._asking.acquire(timeout=ONCE_S if self._expired(LAST_S) else 0):
             try:
                 if self._expired():  # not by the one that looked just before
                     well = self._is_well()

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -349,6 +349,43 @@ def test_no_page_has_barriers(browser: Browser, pages: dict[str, str], scheme: A
     assert brightness > 200 if scheme == "light" else brightness < 50
 
 
+@pytest.fixture
+def long_run(showcase: Showcase) -> Iterator[None]:
+    """A run with everything that a run can say, as long as it gets."""
+    said = {"counts": dict.fromkeys(("opportunities posted", "roles removed", "companies parked"), 123_456)}
+    said |= {
+        "size": 0,
+        "done": 0,
+        "trouble": "x" * 200,
+        "trace": "0123456789abcdef" * 2,
+        "freshness": [40_000.0, 7_000_000.5],
+    }
+    run = {"at": datetime.now(UTC).isoformat(), "seconds": 1234.567, **said}
+    known = showcase.world.documents.read("run", "slow")
+    assert known
+    showcase.world.change("run", "slow", lambda value: {**value, "runs": [run, *value["runs"]]})
+    yield
+    showcase.world.change("run", "slow", lambda _: known.value)
+
+
+@pytest.mark.usefixtures("long_run")
+@pytest.mark.parametrize("width", [320, 700, 1000])
+def test_at_no_width_the_page_scrolls_sideways_or_has_barriers(
+    browser: Browser, pages: dict[str, str], width: int
+) -> None:
+    found = {}
+    with Visitor(browser, viewport={"width": width, "height": 800}) as visitor:
+        for name in ("the status", "failures", "in step", "approval"):
+            visitor.page.goto(pages[name])
+            found[name] = (visitor.page.evaluate("document.documentElement.scrollWidth"), visitor.barriers())
+        visitor.page.goto(pages["the status"])
+        assert "x" * 200 in visitor.page.locator("#runs-table").inner_text()
+    visitor.require_clean()
+
+    assert found == dict.fromkeys(found, (width, []))
+
+
+@pytest.mark.usefixtures("long_run")
 def test_on_a_phone_nothing_scrolls_sideways_and_nothing_is_a_barrier(browser: Browser, pages: dict[str, str]) -> None:
     found = {}
     with Visitor(browser, viewport=PHONE, is_mobile=True, has_touch=True) as visitor:
