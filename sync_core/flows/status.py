@@ -250,12 +250,6 @@ def problems(found: Mapping[str, Any]) -> list[str]:
 TOLD_OTHERWISE = {"wrong-pair", "credentials-refused", "stopped", "removals-held", "field-suspended"}
 
 
-def held(world: World) -> dict[str, str]:
-    """Opportunities with held removals, and why; the first thousand of them."""
-    ids = islice(chain.from_iterable(world.opportunities.in_state(State.HELD)), SHOWN)
-    return {key: row.reason for key, row in world.opportunities.rows(list(ids)).items()}
-
-
 def removals(world: World, only: Collection[str] | None = None) -> list[dict[str, Any]]:
     """What is held, or *only* these, at most SHOWN: `{"id", "name", "roles", "reason"}`, as both sides have it now.
 

@@ -332,7 +332,7 @@ def test_a_company_that_changed_while_its_first_worker_died_is_looked_at_again(s
 
 def test_approved_removals_are_queued_together() -> None:
     """A message for each page of the ledger would cost calls of its own."""
-    from sync_core.flows.status import approve_removals, held
+    from sync_core.flows.status import approve_removals, removals
 
     stage = Stage(changes={"max_count = 100": "max_count = 3"})
     org = Org(stage)
@@ -342,6 +342,6 @@ def test_approved_removals_are_queued_together() -> None:
         org.delete("opportunity", deal)
     stage.sync()
 
-    assert held(stage.world).keys() == set(deals)
+    assert {each["id"] for each in removals(stage.world)} == set(deals)
     assert approve_removals(stage.world) == 20
     assert stage.world.queue.lengths()["fresh"] == 1
