@@ -361,7 +361,7 @@ def test_redriving_all_leaves_held_removals_alone(stage: Stage, org: Org, capsys
     stage.world.opportunities.write([row.become(State.HELD, reason="removals held")])
 
     assert cli.main(["failures", "redrive", "--all", "--json"]) == cli.GOOD
-    assert capsys.readouterr().out == '{"queued": 0}\n'
+    assert capsys.readouterr().out == '{"queued": 0, "then": "there was nothing to try again"}\n'
 
 
 @pytest.mark.usefixtures("command")
