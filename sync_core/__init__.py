@@ -29,12 +29,14 @@ The modules in the order the data meets them:
     rules.batches     full calls of at most 300 records and 1 MB (pure)
     rules.verdicts    what Marketo's codes mean (pure)
     flows.rehearsal   a world in which everything runs as ever and nothing is written
+    flows.foreseen    what rehearsed deliveries would do about each record
     flows.plan        what `sync` would do now: the real detect and deliveries, rehearsed
     flows.explain     the same rules, told instead of applied
     flows.mapped      what goes where, by the example of one opportunity
     flows.proposal    a sync.toml to begin with, from what both services describe
     rules.matching    which column has the name and a fitting type of a Marketo field (pure)
     rules.words       what sync.toml says, in words (pure)
+    flows.audit       does Marketo hold what the rules demand: walk, second look, report, repair
     flows.failures    what is not in step: count, list, show, queue again
     flows.export      the same as CSV in which nothing is run
     flows.status      where everything stands; approve, repoint, pause, resume
@@ -44,6 +46,7 @@ The modules in the order the data meets them:
     flows.validate    is everything as the sync needs it: every check, with its remedy
     rules.alerts      when somebody must be told; whether all is in step, in one line (pure)
     rules.pace        how fast a lane goes, and when it will be empty (pure)
+    rules.sums        counts and sums of amount for each stage and month (pure)
     rules.schedule    when the timer is due (pure)
     ports         what the flows need from the world
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
@@ -60,3 +63,5 @@ The modules in the order the data meets them:
     model         the nouns, frozen
     errors        the failures, by what happens next
 """
+
+__version__ = "0.1.0"

@@ -34,6 +34,7 @@ COLUMN = r"^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$"
 CURRENCY = r"^(base|transaction|[A-Z]{3})$"
 PREFIX = r"^[A-Za-z0-9._:-]*$"  # a comma would split Marketo's filter values
 NOT_BLANK = r"\S"
+EVERY = r"^(P[1-9]\d{0,2}D)?$"
 PERIOD = r"P(?=\d)(?:(\d{1,3})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?"
 OWN_FIELDS = ("externalOpportunityId", "externalCompanyId", "externalSalesPersonId")
 
@@ -311,6 +312,16 @@ class History(_Strict):
     values: bool = False
 
 
+class Audit(_Strict):
+    """How often the functions compare everything with Marketo, '' for never, with how many Marketo calls a day at most;
+    `repair`: whether what differs is posted again without anybody asked.
+    """
+
+    every: Annotated[str, Field(pattern=EVERY)] = ""
+    calls_a_day: Annotated[int, Field(ge=1)] = 2000
+    repair: bool = False
+
+
 def place_of(field: str) -> Place:
     """Where a field stands that people are told of as `section.field`: those of people are in a table of their own."""
     section, *rest = field.split(".")
@@ -349,6 +360,7 @@ class SyncConfig(_Strict):
     removals: Removals = Removals()
     sync: Sync = Sync()
     history: History = History()
+    audit: Audit = Audit()
 
     @cached_property
     def version(self) -> str:
@@ -543,6 +555,7 @@ _PATTERNS = {
     CURRENCY: "must be base, transaction or an ISO code such as EUR",
     PREFIX: "must consist of letters, digits and . _ : -",
     NOT_BLANK: "must not be blank",
+    EVERY: "must be a number of days such as P7D, or empty for never",
 }
 
 

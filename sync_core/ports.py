@@ -244,8 +244,14 @@ class Ledger(Protocol):
     def tally(self) -> Tally:
         """The counts, and the reasons of what is not in step, at the cost of the counts alone."""
 
-    def ids(self) -> Iterator[Sequence[str]]:
-        """Ids of all rows that are not gone, page by page."""
+    def ids(self, *, after: str = "", gone: bool = False) -> Iterator[Sequence[str]]:
+        """Ids of all rows behind *after*, page by page, in order of id; those that are gone only if asked for."""
+
+    def recount(self, *, mend: bool = False) -> Mapping[str, int]:
+        """How much the counts of `tally` exceed the rows, by state, `LEFT_OUT`, `"roles"` and reason; none: they agree.
+
+        Reads every row. *mend*: put the counts right. What is written all the time meanwhile is not told.
+        """
 
 
 class Lookup(Protocol):

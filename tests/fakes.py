@@ -136,8 +136,12 @@ class FakeLedger:
         left_out = sum(row.left_out for row in self.content.values())
         return {**{str(state): states[state] for state in State}, "roles": roles, LEFT_OUT: left_out}
 
-    def ids(self) -> Iterator[Sequence[str]]:
-        return self._pages(row for row in self.content.values() if row.state is not State.GONE)
+    def ids(self, *, after: str = "", gone: bool = False) -> Iterator[Sequence[str]]:
+        rows = self.content.values()
+        return self._pages(row for row in rows if row.id > after and (gone or row.state is not State.GONE))
+
+    def recount(self, *, mend: bool = False) -> Mapping[str, int]:
+        return {}  # what it counts, it counts anew each time
 
     @staticmethod
     def _pages(rows: Iterable[LedgerRow]) -> Iterator[Sequence[str]]:

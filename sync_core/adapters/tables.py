@@ -59,6 +59,7 @@ TRANSACTION_BYTES = 3_000_000  # of 4 MiB, which the service counts with the hea
 CHUNK = 30_000  # characters of one property; the service takes 32,768 UTF-16 units (azure.md §6)
 FEW = 8  # wanted keys of a partition below which a page is not even tried
 POINT_READ = 50  # entities of a page that cost as much CPU as one point read does
+RECOUNTS = 3  # of a partition that is written to all the time
 COUNT_ATTEMPTS = 60  # conflicts on a partition's counts in a row before giving up; each means another writer got on
 BUSY = {408, 429, 500, 502, 503, 504}
 CONFLICT = {404, 409, 412}
@@ -411,11 +412,39 @@ class TableLedger:
             total.update(numbers)
         return _tally(total)
 
-    def ids(self) -> Iterator[Sequence[str]]:
-        for page in self._table.pages("RowKey ge '0'", "RowKey", "gone"):
-            ids = [entity["RowKey"] for entity in page if not entity.get("gone")]
+    def ids(self, *, after: str = "", gone: bool = False) -> Iterator[Sequence[str]]:
+        query, keys = "PartitionKey ge @partition and RowKey gt @after", {"after": after or "0", "partition": ""}
+        keys["partition"] = self._partition(after) if after else ""
+        for page in self._table.pages(query, "RowKey", "gone", keys=keys):
+            ids = [entity["RowKey"] for entity in page if gone or not entity.get("gone")]
             if ids:
                 yield ids
+
+    def recount(self, *, mend: bool = False) -> Mapping[str, int]:
+        wrong: Counter[str] = Counter()
+        for found in self._fan_out(lambda partition: self._miscounted(partition, mend), self._partitions):
+            wrong.update(found)
+        return {name: number for name, number in wrong.items() if number}
+
+    def _miscounted(self, partition: str, mend: bool) -> Mapping[str, int]:
+        """Of one partition, if nothing was written to it while it was read: else another time, some times."""
+        for _ in range(RECOUNTS):
+            numbers, ticket = self._read_counts(partition)
+            right: Counter[str] = Counter()
+            query, keys = "PartitionKey eq @partition and RowKey ge '0'", {"partition": partition}
+            for page in self._table.pages(query, keys=keys):
+                for entity in page:
+                    right.update(_moves(None, _row(entity)))
+            wrong = Counter(numbers)
+            wrong.subtract(right)
+            if self._read_counts(partition)[1] != ticket:
+                continue
+            if mend and any(wrong.values()):
+                new = _entity(partition, "!counts", {name: number for name, number in right.items() if number})
+                if self._table.put(new, ticket) is None:
+                    continue
+            return wrong
+        return {}
 
     def _partition(self, id: str) -> str:
         return id[: self._prefix] or _WHOLE

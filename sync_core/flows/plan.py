@@ -19,33 +19,22 @@ from typing import Any
 from sync_core.errors import ConfigurationError, NotOurs
 from sync_core.flows.cases import Outcome
 from sync_core.flows.detect import OPPORTUNITY, detect
+from sync_core.flows.foreseen import OBJECTS, ONE, OUT_OF_STEP, Change, foreseen
 from sync_core.flows.guard import PAUSE, check_pair
 from sync_core.flows.observe import chunks, suspended
 from sync_core.flows.reconcile import DUE, reconcile
 from sync_core.flows.references import COMPANY_ID
-from sync_core.flows.rehearsal import KEYS, REHEARSED, LedgerOver, Rehearsal, Sent, rehearse, role_of
+from sync_core.flows.rehearsal import REHEARSED, LedgerOver, Rehearsal, rehearse
 from sync_core.flows.world import World
 from sync_core.messages import FULL, decode, split
-from sync_core.model import LEFT_OUT, Answer, Lane, LedgerRow, MarketoObject, Role, State, Work
-from sync_core.rules.planning import plan_roles
+from sync_core.model import LEFT_OUT, Answer, Lane, LedgerRow, MarketoObject, State, Work
 
 TIME_BOX_S = 60.0
 PATIENCE = 5  # troubles of the services that one plan bears
 LONGEST_WAIT_S = 60.0
 WHOLE = timedelta(days=1)  # no lease ends here
 FORMAT = 2
-OBJECTS = {
-    MarketoObject.OPPORTUNITY: "opportunities",
-    MarketoObject.COMPANY: "companies",
-    MarketoObject.SALES_PERSON: "sales persons",
-}
-ONE = {
-    MarketoObject.OPPORTUNITY: "opportunity",
-    MarketoObject.COMPANY: "company",
-    MarketoObject.SALES_PERSON: "sales person",
-}
 PERSON = "person"
-OUT_OF_STEP = (State.WAITING, State.PARKED, State.HELD)
 STANDINGS = (*map(str, OUT_OF_STEP), LEFT_OUT)
 
 
@@ -302,7 +291,7 @@ class _Plan:
     def _count(self) -> None:
         """Take everything that was recorded since the last time."""
         marketo, counts = self.rehearsal.marketo, self.tally.counts
-        changes = {change.key: change for change in self._changes()}
+        changes = foreseen(self.rehearsal, self.world.config)
         companies = {lead.id: lead.company for lead in marketo.matched}
         counts["read calls"] += len(marketo.reads)
         counts["write calls"] += len(marketo.sent)
@@ -310,27 +299,17 @@ class _Plan:
             for record, answer in zip(sent.records, sent.answers, strict=True):
                 if sent.kind is MarketoObject.LEAD:
                     self._person(record, answer, companies)
-                else:
-                    kind = MarketoObject.OPPORTUNITY if sent.kind is MarketoObject.ROLE else sent.kind
-                    change = changes.get((kind, str(record[KEYS[kind]])))
-                    self._record(sent, record, answer.status, change)
-        for change in changes.values():
+                elif sent.kind is not MarketoObject.ROLE and not sent.deleted:
+                    counts[f"{OBJECTS[sent.kind]} {answer.status}"] += 1
+                    repeated = answer.status == "updated" and not marketo.differing(sent.kind, record)
+                    counts[f"{OBJECTS[sent.kind]} repeated"] += repeated
+        for change in changes:
             self._state(change)
-            changed = self._roles(change) if change.kind is MarketoObject.OPPORTUNITY else []
-            self._tell(change.entry(changed))
+            if change.kind is MarketoObject.OPPORTUNITY:
+                self._roles(change)
+            self._tell(change.entry())
         marketo.forget()
         self.rehearsal.people.made.clear()
-
-    def _changes(self) -> Iterator[_Change]:
-        """The ledger rows that were written."""
-        config = self.world.config
-        for kind, ledger, prefix in (
-            (MarketoObject.OPPORTUNITY, self.rehearsal.opportunities, config.opportunity.key.prefix),
-            (MarketoObject.COMPANY, self.rehearsal.companies, config.company.key.prefix),
-            (MarketoObject.SALES_PERSON, self.rehearsal.sales_persons, ""),
-        ):
-            taken, ledger.taken = ledger.taken, {}
-            yield from (_Change(kind, prefix + key, before, after) for key, (before, after) in taken.items())
 
     def _person(self, record: Mapping[str, Any], answer: Answer, companies: Mapping[int, str]) -> None:
         """By the contacts of whoever is created, by the id of whoever is there: names and addresses stay out."""
@@ -342,42 +321,21 @@ class _Plan:
         contacts = self.rehearsal.people.made[lead]
         self._tell({"id": ", ".join(contacts) or str(lead), "object": PERSON, "does": does, "fields": fields})
 
-    def _record(self, sent: Sent, record: Mapping[str, Any], status: str, change: _Change | None) -> None:
-        counts, marketo = self.tally.counts, self.rehearsal.marketo
-        if sent.kind is MarketoObject.ROLE:
-            if change is not None and status != "skipped":
-                (change.removed if sent.deleted else change.added if status == "created" else change.kept).append(
-                    record
-                )
-        elif sent.deleted:
-            if change is not None and status == "deleted":
-                change.does = "remove"
-        else:
-            differing = marketo.differing(sent.kind, record)
-            counts[f"{OBJECTS[sent.kind]} {status}"] += 1
-            counts[f"{OBJECTS[sent.kind]} repeated"] += status == "updated" and not differing
-            if change is not None:
-                change.does = "create" if status == "created" else "update"
-                change.fields |= differing
-
-    def _roles(self, change: _Change) -> list[Mapping[str, Any]]:
-        """Count what becomes of an opportunity and its roles; the roles that change."""
+    def _roles(self, change: Change) -> None:
+        """Count what becomes of an opportunity and its roles."""
         counts = self.tally.counts
-        held = self.rehearsal.marketo.roles_of.get(change.external, ())
         counts["looked at"] += change.before.ticket != REHEARSED
         if change.does == "remove":
             counts["opportunities removed"] += 1
-            counts["roles of others left"] += len(held) - len(change.removed)
+            counts["roles of others left"] += len(change.held) - len(change.removed)
             self.tally.removals.append(change.before.id)
         if change.does == "update" and change.fields:
-            counts["people told"] += len({role.lead for role in held})
-        changed = [record for record in change.kept if _differs(record, held)]
+            counts["people told"] += len({role.lead for role in change.held})
         counts["roles added"] += len(change.added)
-        counts["roles changed"] += len(changed)
-        counts["roles repeated"] += len(change.kept) - len(changed)
+        counts["roles changed"] += len(change.changed)
+        counts["roles repeated"] += len(change.kept) - len(change.changed)
         counts["roles removed"] += len(change.removed)
         counts["roles replaced"] += len(change.removed) - change.lost()
-        return changed
 
     def _tell(self, entry: dict[str, Any]) -> None:
         """Write it out; the first of each kind are kept, and all of them compared with the earlier plan."""
@@ -391,7 +349,7 @@ class _Plan:
         if self.diff:
             self.diff.add(entry)
 
-    def _state(self, change: _Change) -> None:
+    def _state(self, change: Change) -> None:
         """Where the row stands then. What `sync` doesn't look at now stays as it is; so does what stays left out."""
         reasons, now = self.tally.reasons, self.tally is self.now
         before, after = _standing(change.kind, change.before), _standing(change.kind, change.after)
@@ -402,51 +360,6 @@ class _Plan:
             self._stays(before)
         if after and (before != after or again or (now and after[0] != LEFT_OUT)):
             reasons[after[0]][after[1]] += 1
-
-
-@dataclass(slots=True)
-class _Change:
-    """What one delivery would do about one record: its ledger row before and after, and what was sent for it."""
-
-    kind: MarketoObject
-    external: str
-    before: LedgerRow
-    after: LedgerRow
-    does: str = ""
-    fields: dict[str, list[Any]] = field(default_factory=dict)
-    added: list[Mapping[str, Any]] = field(default_factory=list)
-    kept: list[Mapping[str, Any]] = field(default_factory=list)
-    removed: list[Mapping[str, Any]] = field(default_factory=list)
-
-    @property
-    def key(self) -> tuple[MarketoObject, str]:
-        return self.kind, self.external
-
-    def lost(self) -> int:
-        """How many of the removed roles nothing replaces, by the rule that the removal guard counts with."""
-        gone = [role_of(record) for record in self.removed]
-        staying = (role for role in self.before.roles if role.key not in {each.key for each in gone})
-        wanted = [*staying, *(role_of(record) for record in self.added)] if self.does != "remove" else []
-        held = {role.key: role for role in (*self.before.roles, *gone)}
-        losses = plan_roles(wanted, tuple(held.values()), force=False, ours={role.key for role in gone}).losses
-        return len(losses)
-
-    def entry(self, changed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Nothing for a record that stays as it is; people by their ids, new ones by none."""
-        roles = {"added": self.added, "changed": changed, "removed": self.removed}
-        told = {what: sorted(map(_told, records)) for what, records in roles.items() if records}
-        moved = (self.after.state, self.after.reason) != (self.before.state, self.before.reason)
-        out_of_step = moved and self.after.state in OUT_OF_STEP
-        if not (self.does or told or out_of_step):
-            return {}
-        found: dict[str, Any] = {
-            "id": self.before.id,
-            "object": ONE[self.kind],
-            "does": self.does or ("roles" if told else "nothing"),
-            "fields": self.fields,
-        }
-        found |= {"roles": told} if told else {}
-        return found | ({str(self.after.state): self.after.reason} if self.after.state in OUT_OF_STEP else {})
 
 
 def _work(kind: MarketoObject, ids: Sequence[str], why: str) -> Work:
@@ -464,17 +377,6 @@ def _standing(kind: MarketoObject, row: LedgerRow) -> tuple[str, str] | None:
         return None
     reason = row.reason if kind is MarketoObject.OPPORTUNITY else f"{ONE[kind]}: {row.reason}"
     return LEFT_OUT if row.left_out else str(row.state), reason
-
-
-def _told(record: Mapping[str, Any]) -> str:
-    lead = record["leadId"]
-    return f"{record['role']}: {f'person {lead}' if lead > 0 else 'a new person'}"
-
-
-def _differs(record: Mapping[str, Any], held: Iterable[Role]) -> bool:
-    role = role_of(record)
-    present = next((each for each in held if each.key == role.key), None)
-    return present is None or (present.primary, present.created) != (role.primary, role.created)
 
 
 class Difference:

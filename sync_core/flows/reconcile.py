@@ -33,8 +33,10 @@ from sync_core.rules.planning import NOT_VISIBLE_ATTEMPTS, changed_fields, refus
 from sync_core.rules.verdicts import verdict
 
 PEOPLE_MISSING = "people:"
+NOT_VISIBLE = "not visible:"
 UNTRUSTED = (State.WAITING, State.PARKED)
 DUE = "due"
+AUDIT = "audit"  # rehearsed only: it looks at companies and sales persons apart
 ASK_AGAIN = (DUE, "only")
 MISSING_FOR = timedelta(minutes=10)
 CONFLICT_DELAY_S = 5.0
@@ -152,7 +154,7 @@ class _Delivery:
                 case.evidence = True
                 case.force = case.force or (case.row.known and case.row.state in UNTRUSTED)
             else:
-                case.waits = "not visible: a read by id lacks it, and nothing says that it was deleted"
+                case.waits = f"{NOT_VISIBLE} a read by id lacks it, and nothing says that it was deleted"
         self._part([case for case in absent if case.evidence], self.config.removals.policy)
 
     def _part(self, parting: Sequence[OpportunityCase], policy: str) -> None:
@@ -175,9 +177,10 @@ class _Delivery:
         """Sales persons, then companies: the message's, and those that an opportunity needs and Marketo lacks."""
         alive = {key: case.seen for key, case in self.cases.items() if case.seen is not None and case.record}
         owners = {key: seen.owner for key, seen in alive.items()} if self.config.owner.salesperson else {}
-        self.sales_persons.sync(owners, self.cases)
+        again = self.work.why != AUDIT
+        self.sales_persons.sync(owners, self.cases, again=again)
         accounts = {key: seen.association.account for key, seen in alive.items()}
-        self.companies.sync(accounts, self.cases, more=self._accounts_of_people())
+        self.companies.sync(accounts, self.cases, more=self._accounts_of_people(), again=again)
 
     def _accounts_of_people(self) -> set[str]:
         """Accounts that people may be tied to: they must be in Marketo before."""

@@ -97,23 +97,28 @@ class References:
             self.cases[key] = ReferenceCase(rows.get(key, LedgerRow(key)), force)
 
     def sync(
-        self, wanted: Mapping[str, str | None], cases: Mapping[str, OpportunityCase], *, more: Collection[str] = ()
+        self,
+        wanted: Mapping[str, str | None],
+        cases: Mapping[str, OpportunityCase],
+        *,
+        again: bool = True,
+        more: Collection[str] = (),
     ) -> None:
         """Post those of the message, and those that opportunities (by id in *wanted*) need and Marketo lacks.
 
-        *more* are needed by people.
+        *more* are needed by people. *again*: those of forced opportunities, too.
         """
         needed = {key for id, key in wanted.items() if key and self._needs(cases[id], key)}
         doubted = {key for id, key in wanted.items() if key and cases[id].row.reason.startswith(self.kind.doubts)}
         # Whoever posted it last may have died before it wrote that down, or saw that the record changed meanwhile.
-        again = {key for id, key in wanted.items() if key and cases[id].force}
+        forced = {key for id, key in wanted.items() if again and key and cases[id].force}
         missing = (needed | set(more)) - self.cases.keys()
         tickets = self.ledger.rows(missing)
         in_step = {key for key, row in tickets.items() if row.state is State.IN_STEP}
         self.present = {key for key, row in tickets.items() if row.fields}
         self.excluded = {key for key in in_step if not tickets[key].fields}
-        for key in sorted(missing - (in_step - doubted - again)):
-            self.cases[key] = ReferenceCase(tickets.get(key, LedgerRow(key)), force=key in doubted | again)
+        for key in sorted(missing - (in_step - doubted - forced)):
+            self.cases[key] = ReferenceCase(tickets.get(key, LedgerRow(key)), force=key in doubted | forced)
         if self.cases:
             self._post()
         for id, name in wanted.items():

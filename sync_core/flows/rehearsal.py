@@ -149,8 +149,11 @@ class LedgerOver:
         counts.update(self._moved)
         return counts
 
-    def ids(self) -> Iterator[Sequence[str]]:
-        return self._base.ids()
+    def ids(self, *, after: str = "", gone: bool = False) -> Iterator[Sequence[str]]:
+        return self._base.ids(after=after, gone=gone)
+
+    def recount(self, *, mend: bool = False) -> Mapping[str, int]:
+        return self._base.recount()
 
 
 def _text(row: LedgerRow) -> str:
@@ -338,7 +341,8 @@ class Foretold:
     `sent`, `reads` (calls that the real run would make as well) and `matched` (people who were found) grow until they
     are forgotten; `present` and `roles_of` are what Marketo holds before the delivery of what was asked about, by
     external key, with what earlier deliveries would have left there. People who would have been created are found
-    again by the digests of what they are looked up by, under ids below zero.
+    again by the digests of what they are looked up by, under ids below zero. About a person the real one is asked
+    once: many deliveries meet them. `asked`: calls that were made for it.
     """
 
     base: Marketo
@@ -349,6 +353,7 @@ class Foretold:
     roles_of: dict[str, Sequence[Role]] = field(default_factory=dict)
     matched: list[Lead] = field(default_factory=list)
     created: int = 0
+    asked: int = 0
     lock: Lock = field(default_factory=Lock)
 
     def yielding(self) -> Foretold:
@@ -372,7 +377,7 @@ class Foretold:
 
     def leads(self, filter_type: str, values: Sequence[str]) -> Sequence[Lead]:
         self.reads.append(MarketoObject.LEAD)
-        found = [self._linked(lead) for lead in self.base.leads(filter_type, values)]
+        found = [self._linked(lead) for lead in self._people(filter_type, values)]
         of = {_digest(filter_type, value): value for value in values}
         for digest, text in self.kept.read("new people", of.keys()).items():
             found.append(Lead(**json.loads(text), value=of[digest], updated=""))
@@ -389,6 +394,7 @@ class Foretold:
         self, kind: MarketoObject, keys: Sequence[str], fields: Collection[str]
     ) -> Mapping[str, Mapping[str, Any]]:
         self.reads.append(kind)
+        self.asked += 1
         return self.base.records(kind, keys, fields)
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
@@ -443,6 +449,7 @@ class Foretold:
         name = KEYS[kind]
         keys = [str(record[name]) for record in records]
         fields = {each for record in records for each in record} - {name}
+        self.asked += 1
         held = {key: dict(values) for key, values in self.base.records(kind, keys, sorted(fields)).items()}
         for key, text in self.kept.read(f"made {kind}", keys).items():
             made = json.loads(text)
@@ -451,6 +458,20 @@ class Foretold:
                 del held[key]
         self.present |= held
         return [key in held for key in keys]
+
+    def _people(self, filter_type: str, values: Sequence[str]) -> list[Lead]:
+        """Everybody found by *values*; addresses are kept as digests only."""
+        of = {_digest(filter_type, value): value for value in values}
+        known = self.kept.read("asked leads", of.keys())
+        if unknown := [value for digest, value in of.items() if digest not in known]:
+            found = defaultdict[str, list[Any]](list)
+            self.asked += 1
+            for lead in self.base.leads(filter_type, unknown):
+                found[_digest(filter_type, lead.value)].append({**asdict(lead), "value": ""})
+            new = {digest: json.dumps(found[digest]) for digest in of.keys() - known.keys()}
+            self.kept.write("asked leads", new)
+            known |= new
+        return [Lead(**{**lead, "value": of[digest]}) for digest, text in known.items() for lead in json.loads(text)]
 
     def _keep(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]]) -> None:
         """What Marketo would hold for those who are asked about it again."""
@@ -477,6 +498,7 @@ class Foretold:
 
     def _roles(self, external_ids: Sequence[str]) -> dict[str, Sequence[Role]]:
         """Those in Marketo, and what would have become of them by now."""
+        self.asked += 1
         found = self.base.roles(external_ids)
         kept = self.kept.read("roles", external_ids)
         roles: dict[str, Sequence[Role]] = {}

@@ -232,8 +232,23 @@ class LedgerContract:
 
         pages = list(ledger.ids())
 
-        assert sorted(chain.from_iterable(pages)) == sorted(an_id(n) for n in range(0, 60, 3))
+        assert list(chain.from_iterable(pages)) == sorted(an_id(n) for n in range(0, 60, 3))
         assert all(pages)
+
+    def test_ids_go_on_behind_one_and_name_what_is_gone_if_asked(self, ledger: Ledger) -> None:
+        inserted(ledger, *(a_row(n, State.GONE if n % 3 else State.PARKED) for n in range(60)))
+        every = sorted(an_id(n) for n in range(60))
+
+        for number in (0, 31, 58):
+            behind = list(chain.from_iterable(ledger.ids(after=every[number], gone=True)))
+            assert behind == every[number + 1 :]
+        assert list(ledger.ids(after=every[59], gone=True)) == []
+
+    def test_a_recount_of_counts_that_are_right(self, ledger: Ledger) -> None:
+        inserted(ledger, *(a_row(n, State.GONE if n % 3 else State.PARKED) for n in range(60)))
+
+        assert ledger.recount() == {}
+        assert ledger.recount(mend=True) == {}
 
     def test_an_empty_ledger(self, ledger: Ledger) -> None:
         assert ledger.counts() == {
