@@ -11,9 +11,7 @@ import pytest
 
 from sync_core.errors import ConfigurationError, RetryLater, Unavailable
 from sync_core.flows import audit as audits
-from sync_core.flows.status import pause
 from sync_core.model import State
-from tests.flows.mapped import a_stage
 from tests.flows.org import Org
 from tests.stage import CONFIG, Stage
 from tools.checker import differences, expected
@@ -214,3 +212,304 @@ def test_a_hundred_changes_by_hand_are_all_found_none_is_invented_and_all_are_me
     assert wrong(stage) == []
     summary, found = audited(stage)
     assert (found, summary["differences"], summary["remembered otherwise"]) == ([], 0, 0)
+
+
+# --- nothing is invented ------------------------------------------------------------------------------------------
+
+
+def test_what_the_sync_has_not_handled_yet_is_on_its_way_and_no_difference(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.update("opportunity", org.deal, name="Renamed")
+    org.stakeholder(org.bob)
+    new = org.opportunity("New", account=org.bolt)
+
+    summary, found = audited(stage)
+
+    assert summary["differences"] == 0
+    assert {(each["id"], each["what"]) for each in found} == {(org.deal, "on their way"), (new, "on their way")}
+    assert summary["on their way"] == 2
+
+
+def test_what_is_known_to_be_out_of_step_is_told_as_that(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.contact("unknown@acme.invalid", org.acme))
+    stage.sync()
+
+    summary, found = audited(stage)
+
+    assert found == []
+    assert summary["known to be out of step"] == {"waiting": {"people: 1 not in Marketo": 1}}
+
+
+def test_roles_that_others_gave_are_counted_and_left_alone(stage: Stage, org: Org) -> None:
+    stage.sync()
+    theirs = {"externalOpportunityId": org.deal, "leadId": org.lead_cid, "role": "Given by others"}
+    stage.marketo.edit({"op": "create", "object": "roles", "values": theirs})
+
+    summary, found = audited(stage)
+    audits.repair(stage.world, summary)
+    stage.sync()
+
+    assert (found, summary["roles of others"]) == ([], 1)
+    assert (org.deal, org.lead_cid, "Given by others") in stage.roles()
+
+
+@pytest.mark.parametrize("amount", [123_456.78, 9_999_999.99, 0.1, 33_333.33])
+def test_what_marketo_rounds_is_no_difference(amount: float) -> None:
+    stage = Stage()
+    org = Org(stage)
+    stage.marketo.switches.set({"currency_32bit": True})
+    org.update("opportunity", org.deal, estimatedvalue=amount)
+    stage.sync()
+
+    summary, found = audited(stage)
+
+    assert stage.opportunities()[org.deal]["amount"] != amount or amount == 0.1
+    assert (found, summary["differences"]) == ([], 0)
+
+
+def test_a_change_between_the_two_looks_is_no_difference(stage: Stage, org: Org) -> None:
+    """Dynamics and Marketo are read one after the other; the sync goes on meanwhile."""
+    stage.sync()
+    read = stage.world.target.records
+    done = []
+
+    def slowly(*asked: Any) -> Any:
+        if not done:
+            done.append(True)
+            org.update("opportunity", org.deal, name="Renamed just now")
+            stage.sync()
+        return read(*asked)
+
+    stage.world.target.records = slowly  # type: ignore[method-assign]
+    summary, found = audited(stage)
+
+    assert done
+    assert (found, summary["differences"]) == ([], 0)
+
+
+def test_an_opportunity_that_dynamics_shows_no_more_is_asked_after(stage: Stage, org: Org) -> None:
+    stage.sync()
+    org.delete("opportunity", org.deal)  # and detect has not heard of it
+
+    summary, found = audited(stage)
+    audits.repair(stage.world, summary)
+
+    assert (found, summary["not shown by Dynamics"]) == ([], 1)
+    assert stage.world.documents.read("stamp", "comparison") is not None
+
+
+def test_an_audit_writes_nothing_to_marketo_or_the_ledger(stage: Stage, org: Org) -> None:
+    stage.sync()
+    Vandal(stage, 1).value()
+    before, ledger = stage.writes(), dict(stage.world.opportunities.content)  # type: ignore[attr-defined]
+
+    audited(stage)
+
+    assert stage.writes() == before
+    assert stage.world.opportunities.content == ledger  # type: ignore[attr-defined]
+    assert sum(stage.world.queue.lengths().values()) == 0
+
+
+# --- what it costs, and that it goes on where it ended ---------------------------------------------------------------
+
+
+def test_it_costs_a_call_for_three_hundred_of_each_object() -> None:
+    stage = an_org(900)
+    people = len({row["leadId"] for row in stage.marketo.rows("roles")})
+    companies = len(stage.marketo.rows("companies"))
+    before = stage.limiter.used
+
+    summary, _ = audited(stage)
+
+    asked = stage.limiter.used - before
+    missing = stage.world.people.missing()
+    assert summary["Marketo calls"] == asked
+    assert asked <= 2 * -(-900 // PER_CALL) + -(-companies // PER_CALL) + -(-(people + missing) // PER_CALL) + 1
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audits, "PIECE", 20)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("seed", range(3))
+def test_interrupted_after_any_piece_it_goes_on_there_and_finds_the_same(seed: int) -> None:
+    stage = an_org(100, seed=seed)
+    vandal = Vandal(stage, seed)
+    for _ in range(12):
+        getattr(vandal, vandal.chance.choice(KINDS))()
+    whole, expected_found = audited(stage)
+
+    for _ in range(40):
+        summary, found = audited(stage, go_on=lambda: False)
+        if summary["complete"]:
+            break
+    else:
+        pytest.fail("it never ends")
+
+    assert sorted(map(str, found)) == sorted(map(str, expected_found))
+    same = ("compared", "differences", "sums", "known to be out of step", "opportunities", "roles", "companies")
+    assert {name: summary[name] for name in same} == {name: whole[name] for name in same}
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_service_that_gives_no_answer_costs_only_the_piece() -> None:
+    stage = an_org(100)
+    whole, _ = audited(stage)
+    asked, read = [0], stage.world.target.roles
+
+    def failing(keys: Any) -> Any:
+        asked[0] += 1
+        if asked[0] == 3:
+            raise Unavailable("no answer")
+        return read(keys)
+
+    stage.world.target.roles = failing  # type: ignore[method-assign]
+    with pytest.raises(RetryLater, match="no answer"):
+        audited(stage)
+    summary, _ = audited(stage)
+
+    assert summary["compared"] == whole["compared"]
+    assert asked[0] < 2 * 5 + 3
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_two_audits_at_once_do_not_count_twice() -> None:
+    stage = an_org(60)
+
+    def meanwhile() -> bool:
+        audited(stage, again=True)
+        return True
+
+    with pytest.raises(Unavailable, match="another audit"):
+        audited(stage, go_on=meanwhile)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_what_began_by_another_mapping_or_long_ago_begins_anew() -> None:
+    stage = an_org(60)
+    assert not audited(stage, go_on=lambda: False)[0]["complete"]
+    stage.clock.sleep(8 * 86_400)
+    stage.sync()
+
+    summary, _ = audited(stage)
+
+    assert summary["audit"] > "2026-03-09"
+    assert summary["compared"]["opportunities"] == 60
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_suspects_of_an_older_audit_are_forgotten() -> None:
+    stage = an_org(60)
+    Vandal(stage, 1).value()
+    audited(stage)
+    stage.clock.sleep(60)
+    audited(stage, go_on=lambda: False)
+    stage.clock.sleep(60)
+    summary, _ = audited(stage, again=True)
+
+    kept = {name.split()[0] for name, _ in stage.world.documents.list("audit suspects")}
+    assert kept == {summary["audit"]}
+
+
+def test_a_sample_is_of_so_many_and_leaves_no_trace() -> None:
+    stage = an_org(60)
+    chance = random.Random(1)
+    found: list[Any] = []
+
+    summary = audits.sample(stage.world, found.append, 20, chance.randrange)
+
+    assert summary["compared"]["opportunities"] == 20
+    assert stage.world.documents.read("audit", "progress") is None
+    assert found == []
+
+
+def test_before_the_first_sync_there_is_nothing_to_compare(stage: Stage) -> None:
+    with pytest.raises(ConfigurationError, match="Run `sync` first"):
+        audited(stage)
+
+
+def test_counters_that_are_wrong_are_told_and_put_right(
+    stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.sync()
+    mended = []
+
+    def recount(*, mend: bool = False) -> dict[str, int]:
+        mended.append(mend)
+        return {"parked": 3}
+
+    monkeypatch.setattr(stage.world.opportunities, "recount", recount)
+    summary, _ = audited(stage)
+
+    assert summary["counters that are wrong"] == {"opportunities, parked": 3}
+    assert audits.repair(stage.world, summary) == {"counters put right": 1}
+    assert mended == [False, True]
+
+
+# --- repair goes through the guard ------------------------------------------------------------------------------------
+
+
+def test_roles_that_must_go_pass_the_guard_or_are_held() -> None:
+    stage = an_org(60, changes={"max_count = 100": "max_count = 3", "max_share = 0.01": "max_share = 0.0"})
+    vandal = Vandal(stage, 1)
+    for _ in range(5):
+        vandal.role_added()
+
+    summary, found = audited(stage)
+    assert len(found) == 5
+    audits.repair(stage.world, summary)
+    stage.drain()
+
+    held = stage.world.opportunities.counts()["held"]
+    assert held == 5
+    assert audited(stage)[0]["known to be out of step"]["held"]
+
+
+# --- by the timer -----------------------------------------------------------------------------------------------------
+
+WEEKLY = {CONFIG: CONFIG + '\n[audit]\nevery = "P7D"\ncalls_a_day = 10\n'}
+
+
+def pieces(stage: Stage, most: int = 200) -> Iterator[dict[str, Any] | None]:
+    for _ in range(most):
+        yield audits.piece(stage.world, go_on=lambda: True)
+        stage.clock.sleep(300)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_timer_compares_all_within_the_calls_of_a_day() -> None:
+    stage = an_org(100, changes=WEEKLY)
+    Vandal(stage, 1).value()
+    began, before = stage.clock.now(), stage.limiter.used
+
+    found = next(filter(None, pieces(stage, 1000)))
+
+    days = (stage.clock.now() - began) / timedelta(days=1)
+    assert found["differences"] == 1
+    assert found["compared"]["opportunities"] == 100
+    assert 0.5 < days < 3
+    assert stage.limiter.used - before <= 2 * (10 + 3) + 2  # a piece begun is finished, and the second look
+    assert list(filter(None, pieces(stage, 100))) == []
+    stage.clock.sleep(7 * 86_400)
+    assert any(pieces(stage, 1000))
+
+
+def test_without_the_setting_the_timer_compares_nothing(stage: Stage, org: Org) -> None:
+    stage.sync()
+    before = stage.limiter.used
+
+    assert list(filter(None, pieces(stage, 3))) == []
+    assert stage.limiter.used == before
+
+
+def test_the_timer_mends_if_it_is_told_to() -> None:
+    stage = an_org(60, changes={CONFIG: CONFIG + '\n[audit]\nevery = "P1D"\nrepair = true\n'})
+    Vandal(stage, 1).value()
+
+    found = next(filter(None, pieces(stage)))
+    stage.drain()
+
+    assert found["repair"] == {"records queued": 1}
+    assert wrong(stage) == []
