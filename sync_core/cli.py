@@ -12,23 +12,28 @@ import json
 import logging
 import os
 import re
+import secrets
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
 from textwrap import shorten
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 from uuid import UUID
 
 from sync_core import telemetry
+from sync_core.audit_report import in_words as audited
+from sync_core.audit_report import write_html, write_json
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
-from sync_core.flows import actions
+from sync_core.flows import actions, audit
 from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
@@ -63,6 +68,7 @@ from sync_core.wiring import engine, setup
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
 PAUSE_S = 1.0
+AUDIT_PATIENCE = 5  # times that an audit waits for a service that gives no answer
 LOOK_S = 300.0  # between looks for changes while a backlog is worked off: as often as the timer's
 OLDEST = datetime(1900, 1, 1, tzinfo=UTC)  # Dataverse refuses to compare with times of long before
 
@@ -157,6 +163,14 @@ def _parser() -> argparse.ArgumentParser:
     command("status", _status, "Where everything stands.")
     one = command("explain", _explain, "Why an opportunity has the roles and values it has in Marketo.")
     one.add_argument("id", metavar="ID|NAME", help="the opportunity's id in Dynamics, or part of its name")
+    one = command("audit", _audit, "Does Marketo hold what the rules demand? Compares everything, writes nothing.")
+    one.add_argument("--repair", action="store_true", help="queue what differs: the ordinary path, with its guard")
+    one.add_argument("--sample", type=_count, default=0, metavar="N", help="only so many, by chance, for a quick look")
+    one.add_argument("--report", type=_html, metavar="FILE.html", help="write this, and the same as FILE.json")
+    one.add_argument("--force", action="store_true", help="replace the files of --report if they exist")
+    one.add_argument("--restart", action="store_true", help="from the beginning, wherever an earlier one ended")
+    one.add_argument("--last", action="store_true", help="what the last one found, as far as it still differs")
+    one.add_argument("--limit", type=_count, default=20, metavar="N", help="how many differences to show (20)")
     one = command("approve-removals", _approve, "List held removals by name and, with --yes, let them pass.")
     one.add_argument("ids", type=_guid, nargs="*", metavar="ID", help="only these opportunities")
     one.add_argument("--yes", action="store_true", help="approve what is held now, or only the ids given")
@@ -249,6 +263,12 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _html(text: str) -> Path:
+    if not text.endswith(".html"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .html")
+    return Path(text)
+
+
 def _why(text: str) -> str:
     if len(text) > actions.LONGEST_WHY:
         raise argparse.ArgumentTypeError(f"at most {actions.LONGEST_WHY} characters")
@@ -289,8 +309,9 @@ def _validate(found: Setup, options: argparse.Namespace) -> int:
 class _Stop:
     """Ctrl-C finishes the delivery in hand; what is left stays on the queue. A second one ends at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: str = "finishing the delivery in hand; the rest stays on the queue") -> None:
         self.asked = False
+        self.told = told
         signal.signal(signal.SIGINT, self._ask)
         signal.signal(signal.SIGTERM, self._ask)
 
@@ -298,7 +319,7 @@ class _Stop:
         if self.asked:
             raise SystemExit(128 + number)
         self.asked = True
-        print("\nfinishing the delivery in hand; the rest stays on the queue", file=sys.stderr)
+        print(f"\n{self.told}", file=sys.stderr)
 
 
 def _sync(app: Engine, options: argparse.Namespace) -> int:
@@ -439,6 +460,73 @@ def _plan(app: Engine, options: argparse.Namespace) -> int:
 def _looked_at(number: int) -> None:
     if sys.stderr.isatty():
         print(f"\r{number:,} opportunities looked at ", end="", file=sys.stderr)
+
+
+def _audit(app: Engine, options: argparse.Namespace) -> int:
+    if options.repair and (options.sample or options.last):
+        raise ConfigurationError("--repair needs a whole audit: leave out --sample and --last. Nothing was done.")
+    if options.last and (options.sample or options.restart):
+        raise ConfigurationError("--last looks at what was found before: leave out the rest. Nothing was done.")
+    files = [options.report, options.report.with_suffix(".json")] if options.report else []
+    if there := [str(file) for file in files if file.exists() and not options.force]:
+        raise ConfigurationError(f"--report: {', '.join(there)} exists; --force replaces it. Nothing was done.")
+    if options.report and not options.report.parent.is_dir():
+        raise ConfigurationError(f"--report: there is no folder {options.report.parent}. Nothing was done.")
+    try:
+        with TemporaryFile("w+", encoding="utf-8") as kept:
+            found = _compared(app, options, kept)
+            for file, write in zip(files, (write_html, write_json), strict=False):
+                part = file.with_name(f"{file.name}.part")
+                with part.open("w", encoding="utf-8") as out:
+                    write(found, app.world.config.file.text, _entries(kept), out)
+                part.replace(file)
+            first = list(islice(_entries(kept), options.limit))
+    except OSError as error:
+        raise ConfigurationError(f"--report: {error.filename}: {error.strerror}.") from None
+    needs = not found["complete"] or found["differences"] or found["not shown by Dynamics"]
+    if options.repair and found["complete"]:
+        found["repair"] = dict(actions.repair(app.world, found, who=_who()).values)
+    if options.json:
+        show({**found, "first differences": first}, as_json=True)
+    else:
+        print(audited(found, first))
+        for what, number in found.get("repair", {}).items():
+            print(f"Repair: {what}: {number:,}; {QUEUED}")
+    return PROBLEMS if needs or found["counters that are wrong"] else GOOD
+
+
+def _compared(app: Engine, options: argparse.Namespace, kept: TextIO) -> dict[str, Any]:
+    """The summary of an audit; each difference is a line of *kept*. Waits a while for services that give no answer."""
+    stop, patience = _Stop("finishing the piece in hand; the next audit goes on from there"), AUDIT_PATIENCE
+
+    def differs(each: Mapping[str, Any]) -> None:
+        kept.write(json.dumps(each, ensure_ascii=False) + "\n")
+
+    again = options.restart
+    while True:
+        kept.seek(0)
+        kept.truncate()
+        try:
+            if options.last:
+                found = audit.last(app.world)
+                return found | {"of these still different": audit.look_again(app.world, found, differs)}
+            if options.sample:
+                return audit.sample(app.world, differs, options.sample, secrets.randbelow)
+            return audit.audit(app.world, differs, again=again, go_on=lambda: not stop.asked, progress=_looked_at)
+        except RetryLater as error:
+            patience, again = patience - 1, False
+            if not patience or error.delay > LOOK_S:
+                raise
+            complain(f"{error}; going on in {counted(int(error.delay), 'second')}")
+            app.world.clock.sleep(error.delay)
+        finally:
+            if sys.stderr.isatty():
+                print(file=sys.stderr)
+
+
+def _entries(kept: TextIO) -> Iterator[dict[str, Any]]:
+    kept.seek(0)
+    return map(json.loads, kept)
 
 
 def _explain(app: Engine, options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 from sync_core import events, telemetry
 from sync_core.errors import ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
+from sync_core.flows.audit import piece
 from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect
 from sync_core.flows.guard import check_not_paused, check_pair, spend_recheck_calls
@@ -32,6 +33,7 @@ from sync_core.model import Lane, Work
 from sync_core.rules.pace import with_one_more
 
 TIME_BOX_S = 360.0  # 60 % of host.json's functionTimeout of ten minutes (design.md §4; a test compares)
+AUDIT_BOX_S = 180.0  # of the five minutes until the timer looks again
 NOTHING = Work()
 LONGEST_TROUBLE = 500
 HIDDEN = 100  # messages put back, of which it is remembered since when they wait: the oldest
@@ -71,6 +73,25 @@ class Engine:
             found = watch(self.world)
             telemetry.measure(found)
             return found
+
+    def audit(self, *, time_box: float = AUDIT_BOX_S) -> dict[str, Any] | None:
+        """Some minutes of the audit that sync.toml asks for; the summary of one that became complete. Not while paused.
+
+        What keeps it from going on is logged: the next time goes on where it ended.
+        """
+        if not self.world.config.audit.every:
+            return None
+        ends, found = self.world.clock.monotonic() + time_box, None
+        with telemetry.run("audit"):
+            try:
+                self._check()
+                found = piece(self.world, go_on=lambda: self.world.clock.monotonic() < ends)
+            except SyncError as error:
+                events.warning("audit.put_off", reason=str(error))
+        if found is not None:
+            counts = {name: found[name] for name in ("differences", "not shown by Dynamics", "Marketo calls")}
+            events.info("audit.done", complete=found["complete"], **{k.replace(" ", "_"): n for k, n in counts.items()})
+        return found
 
     def deliver(self, body: str, *, dequeue_count: int, lease_ends: datetime, lane: Lane) -> Outcome | None:
         """Handle one queue message. Returning acknowledges it: whatever is unfinished is on the queue again by then.

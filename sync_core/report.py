@@ -14,6 +14,7 @@ from sync_core.flows.plan import PERSON
 from sync_core.flows.validate import Check, Light
 from sync_core.model import LEFT_OUT, State
 from sync_core.rules.words import counted, lasting
+from sync_core.rules.words import wrapped as _wrapped
 
 WIDTH = 80
 GROUPS = 8  # reasons that `status` shows
@@ -353,10 +354,6 @@ def screen(checks: Sequence[Check]) -> str:
         lines += textwrap.wrap(f"→ {check.remedy}", WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 11)
     counts = [(light, sum(check.light is light for check in checks)) for light in Light]
     return "\n".join([*lines, f"{len(checks)} checks: {', '.join(f'{n} {light}' for light, n in counts if n)}"])
-
-
-def _wrapped(text: str, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False)
 
 
 def what_goes_where(found: dict[str, Any]) -> str:

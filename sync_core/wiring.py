@@ -50,7 +50,10 @@ def _built() -> Engine:
 
 
 def watch(env: Mapping[str, str]) -> None:
-    """The look of the timer. Where no engine can be built, people are told of that, if *env* lets us."""
+    """The look of the timer, and some of the audit that is due.
+
+    Where no engine can be built, people are told of that, if *env* lets us.
+    """
     try:
         found = engine()
     except ConfigurationError as error:
@@ -58,6 +61,7 @@ def watch(env: Mapping[str, str]) -> None:
         raise
     _tell_stopped(lambda: (found.world.documents, found.world.webhook), "")
     found.watch()
+    found.audit()
 
 
 def _channel(env: Mapping[str, str]) -> tuple[Documents, Webhook | None]:

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from sync_core.errors import RetryLater, SyncError
-from sync_core.flows import applied, status
+from sync_core.flows import applied, audit, status
 from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, failures
 from sync_core.flows.failures import redrive as queue_again
 from sync_core.flows.guard import ask_for_comparison
@@ -174,6 +174,15 @@ def repoint(world: World, *, who: str) -> Done:
         pair = status.repoint(world)
         told = f"organization {pair['organization']}, subscription {pair['munchkin']}"
         note.tell(f"repoint: accepted {told}; everything is read and posted again", **pair)
+    return note.done
+
+
+def repair(world: World, found: Mapping[str, Any], *, who: str) -> Done:
+    """Queue all that a complete audit found (flows.audit)."""
+    with _noted(world, who, f"repair after the audit of {found['audit']}") as note:
+        did = audit.repair(world, found)
+        told = ", ".join(f"{what}: {number}" for what, number in did.items()) or "nothing to do"
+        note.tell(f"repair after the audit of {found['audit']}: {told}", **did)
     return note.done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -174,3 +175,8 @@ def _value(value: Any) -> str:
 def _list(values: Any, word: str) -> str:
     *most, last = map(_value, values)
     return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def wrapped(text: str, indent: str = "") -> list[str]:
+    """Lines of at most 80 characters."""
+    return textwrap.wrap(text, 80, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False)
