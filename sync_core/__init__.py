@@ -52,6 +52,7 @@ The modules in the order the data meets them:
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
     adapters.webhook   a channel of Slack or Teams
+    audit_report  what an audit found: a screen, a page, JSON
     cli, report   the operator's commands, and how they print
     web.site      the status page: which page an address is, and what goes wrong on the way
     web.door      who may open it, and what may come from other websites

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 from collections.abc import Iterator
@@ -210,6 +211,38 @@ def test_a_missing_pointer_does_not_lock_its_row(azurite: Azurite) -> None:
 
         assert ledger.write([row.become(State.IN_STEP)]) == set()
         assert_adds_up(ledger, [row.id])
+
+
+def test_counts_that_somebody_changed_are_told_and_put_right(azurite: Azurite) -> None:
+    with a_table(azurite) as table:
+        ledger = TableLedger(table, SystemClock(), map)
+        [row, *_] = inserted(ledger, a_row(1, State.PARKED), a_row(2), a_row(17, State.GONE))
+        entity = table.get_entity(row.id[0], "!counts")
+        entity["doc"] = json.dumps({**json.loads(entity["doc"]), "parked": 9, "held": 2})
+        table.update_entity(entity, mode="replace")
+
+        assert ledger.recount() == {"parked": 8, "held": 2}
+        assert ledger.recount(mend=True) == {"parked": 8, "held": 2}
+        assert ledger.recount() == {}
+        assert ledger.counts()["parked"] == 1
+
+
+def test_counts_of_a_partition_that_is_written_to_all_the_time_are_not_called_wrong(azurite: Azurite) -> None:
+    with a_table(azurite) as table:
+        ledger, other = (TableLedger(table, SystemClock(), map) for _ in range(2))
+        inserted(ledger, *(a_row(number) for number in range(40)))
+        read = ledger._read_counts
+
+        def busy(partition: str) -> Any:
+            found = read(partition)
+            others = [row for row in stored(other, *range(40)) if row.id.startswith(partition)]
+            state = State.HELD if others and others[0].state is State.IN_STEP else State.IN_STEP
+            other.write([row.become(state, reason="held" if state is State.HELD else "") for row in others])
+            return found
+
+        ledger._read_counts = busy  # type: ignore[method-assign]
+        assert ledger.recount(mend=True) == {}
+        assert_adds_up(other, [an_id(number) for number in range(40)])
 
 
 def test_gives_up_on_counts_that_never_rest(azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,7 +88,9 @@ def examples_of(title: str, section: str) -> list[tuple[str, str]]:
     found = []
     for key, *_, last in rows_of(title):
         place = key.strip("`").partition(".")[0]
-        where = "[filter.rule]" if key.startswith("`rule.") else place if place in ("sync", "history") else section
+        where = (
+            "[filter.rule]" if key.startswith("`rule.") else place if place in ("sync", "audit", "history") else section
+        )
         found += [(where, code) for code in re.findall(r"`(\w+ += [^`]+)`", last)]
     return found
 
@@ -101,7 +103,7 @@ EXAMPLES = [
     *examples_of("`[owner]`", "owner"),
     *examples_of("`[filter]`", "filter"),
     *examples_of("`[removals]`", "removals"),
-    *examples_of("`[sync]` and `[history]`", "sync"),
+    *examples_of("`[sync]`, `[audit]` and `[history]`", "sync"),
 ]
 
 
@@ -124,7 +126,7 @@ def test_the_tables_tell_the_real_defaults() -> None:
     config = SyncConfig.model_validate({"opportunity": {}})
     told = 0
     for section in ("people", "stakeholders", "owner", "filter", "removals", "sync"):
-        title = "`[sync]` and `[history]`" if section == "sync" else f"`[{section}]`"
+        title = "`[sync]`, `[audit]` and `[history]`" if section == "sync" else f"`[{section}]`"
         for key, _, default, *_ in rows_of(title):
             name, value = key.strip("`").removeprefix("sync."), default.strip("`")
             if re.fullmatch(r"[\d.]+|true|false|\".*\"|\[.*\]", value) and hasattr(getattr(config, section), name):

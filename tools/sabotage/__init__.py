@@ -4,15 +4,16 @@ change    one small change: what it breaks, where, and the test that has to see 
 flows     changes of the flows and the engine: order, tickets, force, evidence, links
 rules     changes of the pure rules, the model and the messages
 adapters  changes of the wire, the storage, the limiter and the settings
+proof     changes of the audit
 repair    changes of what operators are told and of what repairs
 web       changes of the status page
 telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, flows, repair, rules, telemetry, web
+from tools.sabotage import adapters, flows, proof, repair, rules, telemetry, web
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
-    *(*repair.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *(*proof.CHANGES, *repair.CHANGES, *web.CHANGES, *telemetry.CHANGES),
 )
