@@ -591,7 +591,7 @@ CHANGES = (
         "a sales person deleted in Marketo never posted again",
         "6",
         REFERENCES,
-        "force=key in doubted | again)",
+        "force=key in doubted | forced)",
         "force=False)",
         SALES_PERSONS + "test_a_sales_person_deleted_in_marketo_comes_back_and_sinks_nobody",
     ),

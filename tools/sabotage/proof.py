@@ -80,8 +80,8 @@ CHANGES = (
         "an audit that begins anew each time",
         "2.1",
         AUDIT,
-        "                self.book = known\n                return\n",
-        "",
+        "if not (again or stale or known.mapping != self.book.mapping):",
+        "if known.run == '':",
         FOUND + "test_interrupted_after_any_piece_it_goes_on_there_and_finds_the_same",
     ),
     Change(
