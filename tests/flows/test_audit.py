@@ -13,6 +13,7 @@ from sync_core.errors import ConfigurationError, RetryLater, Unavailable
 from sync_core.flows import audit as audits
 from sync_core.model import State
 from tests.flows.org import Org
+from tests.flows.test_plan import CHANGES, Hand
 from tests.stage import CONFIG, Stage
 from tools.checker import differences, expected
 from tools.emulators.dataverse.generate import rows
@@ -512,3 +513,36 @@ def test_the_timer_mends_if_it_is_told_to() -> None:
 
     assert found["repair"] == {"records queued": 1}
     assert wrong(stage) == []
+
+
+# --- whatever the mapping, whatever happened --------------------------------------------------------------------------
+
+
+def rested(stage: Stage) -> None:
+    """Synced, with everything tried again that waited."""
+    stage.sync()
+    stage.clock.sleep(13 * 3600)
+    stage.sync()
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_nothing_is_invented_and_all_is_mended_whatever_was_edited_and_mapped(seed: int) -> None:
+    """Some of the edits are by hand in Marketo: roles with our texts, opportunities under our keys."""
+    stage = Stage(changes=CHANGES[seed % len(CHANGES)], seed=seed, page_size=3)
+    hand = Hand(stage, seed)
+    stage.sync()
+    for _ in range(5 + seed):
+        hand.edit()
+    rested(stage)
+
+    summary, found = audited(stage)
+
+    assert [
+        each
+        for each in found
+        if "fields" in each or not {"extra", "on their way"} & {each["what"], *each.get("roles", ())}
+    ] == []
+    audits.repair(stage.world, summary)
+    rested(stage)
+    summary, found = audited(stage)
+    assert (summary["differences"], summary["remembered otherwise"]) == (0, 0), found

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from sync_core.errors import ConfigurationError, RetryLater
+from sync_core.flows.audit import audit
 from sync_core.flows.cases import Outcome
 from sync_core.model import Lane, State, Work
 from tests.flows.org import Org, lookup
@@ -432,6 +433,16 @@ def test_the_story_ends_right_whatever_the_answer(setting: Setting) -> None:
     assert sum(outcome.counts["handled"] for outcome in outcomes) > A_CALL
     assert stage.writes() == before
     assert len(stage.marketo.database.activities.entries) == activities
+    assert audited(stage) == (PROMISES.get((setting[1], str(setting[2]))) is company_stays)
+
+
+def audited(stage: Stage) -> int:
+    """What the audit finds different; waits for a service as the command does."""
+    while True:
+        try:
+            return int(audit(stage.world, lambda _: None)["differences"])
+        except RetryLater as error:
+            stage.clock.sleep(error.delay)
 
 
 # --- settings no sync can live with -------------------------------------------------------------------------------
