@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -35,26 +35,13 @@ WHERE = {
 
 
 SAID = {
-    "removals-held": "removals are held",
+    "removals-held": "approve-removals",
     "field-suspended": "is left alone",
     "wrong-pair": "stopped, ",
     "credentials-refused": "stopped, ",
     "stopped": "stopped, ",
 }
 """By alerts that are on: what a line of “needs you” says once more."""
-
-
-def quietly(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """*runs*, the latest first, with ticks that found nothing to do told together: `quiet` of them since `since`."""
-    told: list[dict[str, Any]] = []
-    for run in runs:
-        if run["what"] != "detect" or run["counts"] or run["trouble"]:
-            told.append(dict(run))
-        elif told and told[-1].get("quiet"):
-            told[-1] |= {"quiet": told[-1]["quiet"] + 1, "since": run["at"]}
-        else:
-            told.append({**run, "quiet": 1, "since": run["at"]})
-    return told
 
 
 def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
@@ -68,7 +55,7 @@ def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
         "states": STATES,
         "charts": [_lane(found, place, lane) for place, lane in enumerate(Lane, 1)],
         "done": done(world, query["done"]) if query.get("done") else "",
-        "runs": quietly(found["runs"]),
+        "runs": found["runs"],
         "groups": found["not in step"][:GROUPS],
         "more_groups": found["not in step"][GROUPS:],
         "retried": list(map(str, RETRIED)),

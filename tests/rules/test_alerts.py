@@ -29,6 +29,7 @@ def well() -> dict[str, Any]:
         "oldest change not in Marketo": {"at": None, "seconds": None},
         "last tick": {"at": ago(minutes=2), "seconds": 120, "read": ago(minutes=2)},
         "stops": [],
+        "removals approved": 0,
         "needs you": [],
         "companies": {"parked": 0},
         "poison within an hour": 0,
@@ -68,7 +69,7 @@ def with_(place: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def stopped(kind: str) -> Callable[[dict[str, Any]], None]:
-    return with_("stops", [{"trouble": "correct it", "kind": kind}])
+    return with_("stops", [{"trouble": "correct it", "kind": kind, "last": ago(), "well": None}])
 
 
 def test_a_sync_that_runs_and_has_nothing_to_do_is_well() -> None:
@@ -77,7 +78,7 @@ def test_a_sync_that_runs_and_has_nothing_to_do_is_well() -> None:
     assert on(found) == {}
     assert verdict(found) == {
         "level": "in step",
-        "text": "In step: what changed in Dynamics until 2026-03-02T12:00Z is in Marketo",
+        "text": "In step: what changed in Dynamics until 2026-03-02 12:00 UTC is in Marketo",
     }
 
 
@@ -194,12 +195,12 @@ def test_a_schedule_of_once_a_day_is_not_missed_at_noon() -> None:
         (
             {"opportunities/waiting": 6},
             "in step",
-            "In step: what changed in Dynamics until 2026-03-02T12:00Z is in Marketo",
+            "In step: what changed in Dynamics until 2026-03-02 12:00 UTC is in Marketo",
         ),
         (
             {"oldest change not in Marketo/at": ago(minutes=9)},
             "in step",
-            "In step: what changed in Dynamics until 2026-03-02T11:53Z is in Marketo",
+            "In step: what changed in Dynamics until 2026-03-02 11:53 UTC is in Marketo",
         ),
         ({"opportunities/parked": 12}, "needs you", "In step, but for what needs you: 12 parked; what changed"),
         ({"opportunities/held": 200}, "needs you", "In step, but for what needs you: 200 held; what changed"),
