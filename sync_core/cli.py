@@ -474,7 +474,8 @@ def _tell_matches(options: argparse.Namespace, matches: Mapping[str, str]) -> in
 
 
 def _approve(app: Engine, options: argparse.Namespace) -> int:
-    found = removals(app.world, options.ids or None, len(options.ids) or options.limit)
+    limit = len(options.ids) or (0 if options.yes else options.limit)
+    found = removals(app.world, options.ids or None, limit)
     if unheld := sorted(set(options.ids) - {each["id"] for each in found}):
         raise ConfigurationError(f"nothing is held of {', '.join(unheld)}. Nothing was done.")
     tally = app.world.opportunities.tally()
@@ -647,9 +648,10 @@ def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
     for field in fields:
         if field.removeprefix("opportunity.") in app.world.config.removals.flag:
             raise ConfigurationError(f"{field} is a flag of [removals]: take it out there first. Nothing was done.")
-        if field not in described:
-            raise ConfigurationError(f"Marketo has no field {field}. Nothing was done.")
-        if not described[field].updateable:
+        if field not in described and field.rpartition(".")[2] not in OWN_FIELDS:
+            where = "opportunities and companies have"
+            raise ConfigurationError(f"in Marketo {where} no field {field}. Nothing was done.")
+        if field not in described or not described[field].updateable:
             raise ConfigurationError(f"{field} can't be written in Marketo, so it can't be emptied. Nothing was done.")
         if field in mapped_fields(app.world.config):
             place = app.world.config.file.place(*place_of(field))

@@ -26,6 +26,22 @@ ALERTS: Mapping[str, str] = {
     "credentials-expire": "a secret or certificate expires within 30 days",
     "watch-missed": "nobody is told of alerts: the function that looks every five minutes does not run",
 }
+FIRST: Mapping[str, str] = {
+    "not-in-step": "Look at the alerts beside it",
+    "tick-missed": "Function app → Overview: is it running?",
+    "wrong-pair": "python -m sync_core repoint shows both pairs, what stops, and what going on would cost",
+    "credentials-refused": "python -m sync_core validate: the line that is red is the one",
+    "stopped": "Correct what the text names",
+    "removals-held": "See what it is, by name: python -m sync_core approve-removals",
+    "poison": "python -m sync_core failures list --reason unknown names the records",
+    "field-suspended": "python -m sync_core mapping show says which field and why",
+    "budget": "“Marketo calls today” of python -m sync_core status: are they ours, or everybody's?",
+    "delta-link": "python -m sync_core status: “Feeds” and “Last runs” say which table, and what the ticks meet",
+    "credentials-expire": "Make another one beside it, and put that into the settings",
+    "watch-missed": "Function app → Overview: is it running?",
+}
+"""Where to begin, for who has the alert before him and the runbook not at hand: its first step, in its words."""
+
 BEHIND = frozenset({"not-in-step", "tick-missed", "wrong-pair", "credentials-refused", "stopped"})
 """Alerts with which Marketo is not in step, or nobody knows."""
 
