@@ -13,7 +13,7 @@ from sync_core.flows import actions
 from sync_core.flows.actions import Done
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, of_ids
 from sync_core.flows.guard import PAUSE
-from sync_core.flows.status import removals
+from sync_core.flows.status import removals, to_approve
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.model import State
@@ -76,7 +76,9 @@ def of_kind(text: str) -> str:
 def state_of(text: str) -> State:
     """Raises Refused (400)."""
     if text not in FAILURES:
-        raise Refused(400, "This is no state of a record that is not in step.", f"It is one of: {', '.join(FAILURES)}.")
+        raise Refused(
+            400, "This is no state of a record that waits, is parked or held.", f"It is one of: {', '.join(FAILURES)}."
+        )
     return State(text)
 
 
@@ -210,7 +212,7 @@ def _ask_approve(world: World, query: Mapping[str, str]) -> Ask:
         )
     number, digest, first = _held(world)
     if not number:
-        raise _nothing("No removal is held.")
+        raise _nothing("No removal waits for approval.")
     shown, trouble = _told(world, first)
     return Ask(
         title="Let held removals pass",
@@ -223,10 +225,10 @@ def _ask_approve(world: World, query: Mapping[str, str]) -> Ask:
 
 
 def _held(world: World) -> tuple[int, str, list[str]]:
-    """Of all held removals: how many, a digest of their ids in whatever order they come, and the first SHOWN ids."""
+    """What waits for approval: how many, a digest of the ids in whatever order they come, and the first SHOWN ids."""
     number, digest = 0, 0
     first: list[str] = []
-    for ids in world.opportunities.in_state(State.HELD):
+    for ids in to_approve(world):
         number += len(ids)
         digest += sum(int.from_bytes(sha256(key.encode()).digest()) for key in ids)
         first += ids[: SHOWN - len(first)]
