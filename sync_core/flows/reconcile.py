@@ -161,7 +161,8 @@ class _Delivery:
         Of a forced one that the ledger doesn't know to be posted, Marketo is asked: a create may have got no answer.
         What is deleted in Dynamics is deleted all the same where Marketo holds nothing yet, but is no removal then.
         """
-        asked = (case for case in parting if case.force and not case.row.fields and case.row.state is not State.GONE)
+        unknown = (case for case in parting if case.force and not case.row.fields)
+        asked = (case for case in unknown if case.left or policy == "flag" or case.row.state is not State.GONE)
         held: set[str] = set()
         for keys in chunks(case.external for case in asked if policy != "keep"):
             held |= self.world.target.records(MarketoObject.OPPORTUNITY, keys, ()).keys()
