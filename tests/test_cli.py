@@ -546,6 +546,26 @@ def test_status_tells_how_long_the_backlog_takes(stage: Stage, org: Org, capsys:
     assert "runs" not in found["last runs"]["slow"]
 
 
+def test_status_shows_the_last_deliveries_among_ticks_without_work_and_how_old_a_figure_is(
+    stage: Stage, org: Org, capsys: Any
+) -> None:
+    stage.sync()
+    for _ in range(60):
+        stage.clock.sleep(300)
+        stage.tick()
+    counted = {"total": 1, "used": 1, "counted": stage.clock.now().isoformat()}
+    stage.world.change("watch", "usage", lambda _: counted)
+    stage.limiter.used = 73
+    stage.clock.sleep(360)
+    run("status")
+    told = " ".join(capsys.readouterr().out.split())
+
+    runs = told.partition("Last runs: ")[2]
+    assert "fresh, 0.0 s: 1 company posted, 1 company in step, 1 opportunity posted" in runs
+    assert runs.endswith("Z detect: 50 ticks with nothing to do")
+    assert "everybody's: 1 of 50,000, asked 6 minutes ago, before our last calls" in told
+
+
 def test_backfill_since_queues_what_changed_since(stage: Stage, org: Org, capsys: Any) -> None:
     stage.sync()
     stage.clock.sleep(48 * 3600)

@@ -17,6 +17,7 @@ from sync_core.flows.status import removals, to_approve
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.model import State
+from sync_core.rules.alerts import moment
 from sync_core.rules.words import counted
 from sync_core.web.wire import Refused
 
@@ -170,7 +171,7 @@ def _ask_pause(world: World, _query: Mapping[str, str]) -> Ask:
         "Nothing is lost: what changes meanwhile is found afterwards.",
     )
     if paused:
-        tells = (f"It is paused already, since {paused.value['since']}; this changes the reason.", *tells)
+        tells = (f"It is paused already, since {moment(paused.value['since'])}; this changes the reason.", *tells)
     return Ask(title="Pause the sync", tells=tells, button="Pause now", wants_why=True)
 
 
@@ -183,7 +184,7 @@ def _ask_resume(world: World, _query: Mapping[str, str]) -> Ask:
     if paused is None:
         raise _nothing("The sync is not paused.")
     why = f": {paused.value['why']}" if paused.value.get("why") else "."
-    tells = (f"It was paused at {paused.value['since']}{why}", "What piled up is handled within five minutes.")
+    tells = (f"It was paused at {moment(paused.value['since'])}{why}", "What piled up is handled within five minutes.")
     return Ask(title="Resume the sync", tells=tells, button="Resume now")
 
 

@@ -396,6 +396,9 @@ def test_on_a_phone_nothing_scrolls_sideways_and_nothing_is_a_barrier(browser: B
                 "Math.max(...[...document.querySelectorAll('tr')].map(e => e.offsetHeight), 0)"
             )
             found[name] = (width, tallest < 400, visitor.barriers())
+        visitor.page.goto(pages["the status"])
+        rights = "[...document.querySelectorAll('#ledger-table td')].map(e => e.getBoundingClientRect().right)"
+        assert visitor.page.evaluate(f"Math.max(...{rights}) <= innerWidth"), "no state hidden at the side"
     visitor.require_clean()
 
     assert found == dict.fromkeys(pages, (PHONE["width"], True, []))

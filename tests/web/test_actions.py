@@ -112,7 +112,7 @@ def test_pause_and_resume(stage: Stage, browser: Browser) -> None:
     paused = browser.do("pause", {"why": "Marketo is being  cleaned up " + "x" * 500})
     assert "Marketo is being cleaned up" in paused.ids["paused"]
     assert len(paused.ids["paused"]) < actions.LONGEST_WHY + 100
-    assert "It is paused already" in browser.open("actions/pause").text
+    assert "It is paused already, since 2026-03-02 08:00 UTC" in browser.open("actions/pause").text
 
     resumed = browser.do("resume")
     assert "paused" not in resumed.ids
