@@ -18,7 +18,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -38,13 +37,13 @@ from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
 from sync_core.flows.export import write_csv
-from sync_core.flows.failures import FAILURES, KINDS, Choice, by_reason, failures, first, of_ids
+from sync_core.flows.failures import FAILURES, Choice, by_reason, failures, first, of_ids, plain
 from sync_core.flows.guard import PAUSE, check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
-from sync_core.flows.status import before_repoint, lanes, removals, status
+from sync_core.flows.status import APPROVED, before_repoint, lanes, put_back, removals, status
 from sync_core.flows.validate import Light, Setup, as_plain
 from sync_core.mapping import OWN_FIELDS, PERIOD, place_of
 from sync_core.messages import split
@@ -174,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     one = command("approve-removals", _approve, "List held removals by name and, with --yes, let them pass.")
     one.add_argument("ids", type=_guid, nargs="*", metavar="ID", help="only these opportunities")
     one.add_argument("--yes", action="store_true", help="approve what is held now, or only the ids given")
+    one.add_argument("--limit", type=_count, default=50, metavar="N", help="how many to name (50)")
     _add_failures(commands)
     one = command("resync", _resync, "Look at some opportunities again now, trusting no memory.")
     one.add_argument("ids", type=_guid, nargs="+", metavar="ID", help="opportunities, by their ids in Dynamics")
@@ -340,8 +340,9 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
             _drain(app, stop, total, troubles, of=[Lane.FRESH], wait=False)
         _drain(app, stop, total, troubles, wait=not options.no_wait)
     left = sum(app.world.queue.lengths()[lane] for lane in Lane)
-    report = {key: number for key, number in total.items() if number} or {"changes in Dynamics": 0}
-    show(report | {"messages left": left} | ({"put back because": troubles} if troubles else {}), as_json=options.json)
+    report: dict[str, Any] = {key: number for key, number in total.items() if number} or {"changes in Dynamics": 0}
+    report |= {"messages left": left} | (put_back(app.world) if left else {})
+    show(report | ({"put back because": troubles} if troubles else {}), as_json=options.json)
     return PROBLEMS if troubles or left else GOOD
 
 
@@ -447,7 +448,8 @@ def _plan(app: Engine, options: argparse.Namespace) -> int:
     except (OSError, UnicodeError, json.JSONDecodeError) as error:
         where = "--out" if isinstance(error, OSError) and part and error.filename == str(part) else "--diff"
         reason = error.strerror if isinstance(error, OSError) else "this is no file that `plan --out` wrote"
-        raise ConfigurationError(f"{where}: {reason}. Nothing was done.") from None
+        file = options.out if where == "--out" else options.diff
+        raise ConfigurationError(f"{where}: {file}: {reason}. Nothing was done.") from None
     finally:
         if part:
             part.unlink(missing_ok=True)
@@ -556,22 +558,25 @@ def _tell_matches(options: argparse.Namespace, matches: Mapping[str, str]) -> in
             print(f"{key}  {shorten(name, 42, placeholder=' …')}")
     else:
         print("No opportunity has such a name. Names are searched in Dynamics, ids are GUIDs.")
-    return USAGE if matches else PROBLEMS
+    return PROBLEMS
 
 
 def _approve(app: Engine, options: argparse.Namespace) -> int:
-    found = removals(app.world, options.ids or None)
+    limit = len(options.ids) or (0 if options.yes else options.limit)
+    found = removals(app.world, options.ids or None, limit)
     if unheld := sorted(set(options.ids) - {each["id"] for each in found}):
         raise ConfigurationError(f"nothing is held of {', '.join(unheld)}. Nothing was done.")
-    if options.yes:
+    tally = app.world.opportunities.tally()
+    held, approved = tally.counts[State.HELD], tally.reasons.get((str(State.HELD), APPROVED), 0)
+    if options.yes and held:
         done = actions.approve_removals(app.world, options.ids or None, who=_who())
         return _said(app, options, done.values, f"Dynamics is read once more, then they go: {QUEUED}")
-    number = len(found) if options.ids else app.world.opportunities.counts()[State.HELD]
-    if options.json or not found:
-        show({"held": found, "number": number}, as_json=options.json)
+    number = len(found) if options.ids else held - approved
+    if options.json:
+        show({"held": found, "number": number, "approved": approved}, as_json=True)
     else:
-        print(held_removals(found, number))
-    return PROBLEMS if found else GOOD
+        print(held_removals(found, number, approved))
+    return PROBLEMS if number and not options.yes else GOOD
 
 
 def _repoint(app: Engine, options: argparse.Namespace) -> int:
@@ -637,11 +642,11 @@ def _list_failures(app: Engine, options: argparse.Namespace) -> int:
     some = first(app.world, choice, options.limit)
     if options.json:
         reasons = [dict(zip(("kind", "state", "reason"), key, strict=True)) | {"count": n} for key, n in groups.items()]
-        show({"reasons": reasons, "first": [asdict(each) for each in some]}, as_json=True)
+        show({"reasons": reasons, "first": list(map(plain, some))}, as_json=True)
     elif groups:
         print(not_in_step(groups, some))
     else:
-        print("everything is in step")
+        print("nothing matches" if any(tally.reasons for tally in tallies.values()) else "everything is in step")
     return PROBLEMS if any(state != State.WAITING for _, state, _ in groups) else GOOD
 
 
@@ -649,10 +654,10 @@ def _show_failure(app: Engine, options: argparse.Namespace) -> int:
     found = of_ids(app.world, options.ids)
     unknown = sorted(set(options.ids) - {each.id for each in found})
     if options.json:
-        show({"found": [asdict(each) for each in found], "unknown": unknown}, as_json=True)
+        show({"found": list(map(plain, found)), "unknown": unknown}, as_json=True)
     else:
         for each in found:
-            show(asdict(each) | {"kind": KINDS[each.kind]}, as_json=False)
+            show(plain(each), as_json=False)
         for key in unknown:
             print(f"{key}: not known to the sync")
     return PROBLEMS if unknown or any(each.state in FAILURES for each in found) else GOOD
@@ -661,7 +666,10 @@ def _show_failure(app: Engine, options: argparse.Namespace) -> int:
 def _redrive(app: Engine, options: argparse.Namespace) -> int:
     by_choice = bool(options.all or options.state or options.reason)
     if bool(options.ids) is by_choice:
-        raise ConfigurationError("give ids, or --state, --reason or --all. Nothing was done.")
+        wrong = "both ids and a choice were given" if by_choice else "nothing was chosen"
+        raise ConfigurationError(f"{wrong}: give either ids, or --state, --reason or --all. Nothing was done.")
+    if options.all and (options.state or options.reason):
+        raise ConfigurationError("--all takes everything: leave it out, or --state and --reason. Nothing was done.")
     if options.ids:
         known = of_ids(app.world, options.ids)
         if unknown := sorted(set(options.ids) - {each.id for each in known}):
@@ -680,7 +688,7 @@ def _which(options: argparse.Namespace) -> str:
 
 def _export_failures(app: Engine, options: argparse.Namespace) -> int:
     if options.json:
-        show([asdict(each) for each in failures(app.world, _chosen(options))], as_json=True)
+        show({"failures": list(map(plain, failures(app.world, _chosen(options))))}, as_json=True)
         return GOOD
     write_csv(failures(app.world, _chosen(options)), sys.stdout)
     return GOOD
@@ -703,7 +711,10 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
     if options.since is None:
         emptied = _to_be_emptied(app, options.clear)
         return _said(app, options, actions.backfill(app.world, emptied, who=_who()).values, AT_NEXT_TICK)
-    queued, begin = 0, max(since(options.since, app.world.clock.now()), OLDEST)
+    queued, now = 0, app.world.clock.now()
+    begin = max(since(options.since, now), OLDEST)
+    if begin > now:
+        raise ConfigurationError(f"--since: {options.since} is yet to come. Nothing was done.")
     try:
         for queued in actions.backfill_since(app.world, begin, who=_who()):  # noqa: B007 - told if it ends early
             pass
@@ -725,6 +736,9 @@ def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:
     for field in fields:
         if field.removeprefix("opportunity.") in app.world.config.removals.flag:
             raise ConfigurationError(f"{field} is a flag of [removals]: take it out there first. Nothing was done.")
+        if field not in described and field.rpartition(".")[2] not in OWN_FIELDS:
+            where = "opportunities and companies have"
+            raise ConfigurationError(f"in Marketo {where} no field {field}. Nothing was done.")
         if field not in described or not described[field].updateable:
             raise ConfigurationError(f"{field} can't be written in Marketo, so it can't be emptied. Nothing was done.")
         if field in mapped_fields(app.world.config):
@@ -742,4 +756,6 @@ def _pause(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _resume(app: Engine, options: argparse.Namespace) -> int:
-    return _said(app, options, actions.resume(app.world, who=_who()).values, "what piled up comes within five minutes")
+    done = actions.resume(app.world, who=_who()).values
+    then = "what piled up comes within five minutes" if done["was paused"] else "nothing changes: it was not paused"
+    return _said(app, options, done, then)

@@ -6,6 +6,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sync_core.flows.explain import reason_in_words
@@ -13,7 +14,7 @@ from sync_core.flows.failures import KINDS, Failure
 from sync_core.flows.plan import PERSON
 from sync_core.flows.validate import Check, Light
 from sync_core.model import LEFT_OUT, State
-from sync_core.rules.words import counted, lasting
+from sync_core.rules.words import counted, lasting, numbered
 from sync_core.rules.words import wrapped as _wrapped
 
 WIDTH = 80
@@ -80,13 +81,13 @@ def standing(found: Mapping[str, Any]) -> str:
     for what in ("opportunities", "companies", "sales persons"):
         lines += _wrapped(f"{what.capitalize()}: {_numbers(found[what])}") if what in found else []
     groups = found["not in step"]
-    lines += ["", "Not in step:"] if groups else []
+    lines += ["", "Waiting, parked, held:"] if groups else []
     for each in groups[:GROUPS]:
         lines += _wrapped(f"{each['count']:,} × {each['kind']}, {each['state']}: {each['reason']}", "  ")
     lines += [f"  {len(groups) - GROUPS} reasons more: `failures list`"] if len(groups) > GROUPS else []
     missing = found["people missing"]
     if missing["roles"]:
-        who = "people" if missing["people"] is None else counted(missing["people"], "person", "people")
+        who = "people, not counted yet" if missing["people"] is None else counted(missing["people"], "person", "people")
         lines += _wrapped(f"Missing in Marketo: {who}; {counted(missing['roles'], 'role')} wait for them")
     lines += ["", *_wrapped(f"Queues (about): {_numbers(found['queues (about)'])}")]
     for lane, about in found["lanes (about)"].items():
@@ -98,21 +99,29 @@ def standing(found: Mapping[str, Any]) -> str:
         lines += _wrapped(f"{table}: {feed['mode']}{age}{days}", "  ")
     calls = found["Marketo calls"]
     everybody, quota = calls["subscription today"], calls["subscription's quota"]
-    told = "" if everybody is None else f"; everybody's: {everybody:,} of {quota:,}"
+    told = "" if everybody is None else f"; everybody's: {everybody:,} of {quota:,}, {_asked(calls, found['at'])}"
     lines += _wrapped(f"Marketo calls today: {calls['used today']:,} of our {calls['our share']:,}{told}")
     lines += ["Mapping:", *_lines(found["mapping"], "  ")]
     lines += ["Last runs:"] if found["runs"] else []
-    for run in found["runs"][:LAST_RUNS]:
+    for run in [each for each in found["runs"] if not each.get("quiet")][:LAST_RUNS]:
         did = run["trouble"] or _numbers(run["counts"]) or "nothing to do"
         lines += _wrapped(f"{run['at'][11:19]}Z {run['what']}, {run['seconds']} s: {did}", "  ")
+    if idle := next((each for each in found["runs"] if each.get("quiet")), None):
+        lines.append(f"  {idle['at'][11:19]}Z detect: {counted(idle['quiet'], 'tick')} with nothing to do")
     lines += ["Last actions:"] if found["actions"] else []
     for action in found["actions"][:LAST_RUNS]:
         lines += _wrapped(f"{action['at'][:16]}Z {action['who']}: {action['what']}", "  ")
     return "\n".join(lines)
 
 
+def _asked(calls: Mapping[str, Any], at: str) -> str:
+    """How old the figure of what everybody used is: it is asked for once an hour, ours is of the moment."""
+    age = lasting((datetime.fromisoformat(at) - datetime.fromisoformat(calls["counted"])).total_seconds())
+    return f"asked {age} ago{', before our last calls' if calls['used today'] > calls['subscription today'] else ''}"
+
+
 def _numbers(counts: Mapping[str, Any]) -> str:
-    told = [f"{number:,} {name}" for name, number in counts.items() if number]
+    told = [numbered(number, name) for name, number in counts.items() if number]
     return ", ".join(told) if told else "none"
 
 
@@ -125,17 +134,22 @@ def _lane(about: Mapping[str, int | None]) -> str:
     return ", ".join(told)
 
 
-def held_removals(found: Sequence[Mapping[str, Any]], number: int) -> str:
+def held_removals(found: Sequence[Mapping[str, Any]], number: int, approved: int) -> str:
     """What `approve-removals` prints for people: what is held, by reason; at most 80 columns."""
-    lines: list[str] = []
+    on_their_way = f"{counted(approved, 'approved removal')} will go with the next delivery"
+    if not number:
+        told = f"No removal waits for approval; {on_their_way}. To queue them again: approve-removals --yes"
+        return "\n".join(_wrapped(told if approved else "Nothing is held."))
+    lines = [on_their_way] if approved else []
     for reason in dict.fromkeys(each["reason"] for each in found):
         of_reason = [each for each in found if each["reason"] == reason]
         lines += _wrapped(f"{counted(len(of_reason), 'opportunity', 'opportunities')}, {reason}:")
         for each in of_reason:
-            name = "not in Dynamics any more" if each["name"] is None else each["name"] or "without a name"
-            lines += [f"  {each['id']}  {counted(each['roles'], 'role')}", _short("    ", name)]
+            gone = "" if each["in Dynamics"] else ", not in Dynamics any more"
+            lines.append(f"  {each['id']}  {counted(each['roles'], 'role')}{gone}")
+            lines += [] if each["name"] is None else [_short("    ", each["name"] or "without a name")]
     if number > len(found):
-        lines.append(f"and {number - len(found):,} more")
+        lines.append(f"and {number - len(found):,} more: --limit names them")
     return "\n".join([*lines, "To let them pass: approve-removals --yes, or with the ids of some"])
 
 

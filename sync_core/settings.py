@@ -110,7 +110,7 @@ class Settings:
             problems.append(Problem("SYNC_TELEMETRY", what))
         for name, most in _MOST.items():
             if int(str(values.get(name, 0))) > most:
-                what = f"{name.upper()} must be at most {most}: Marketo allows no more (marketo.md §2)"
+                what = f"{name.upper()} must be at most {most}: Marketo allows no more"
                 problems.append(Problem(name.upper(), what))
         if int(str(values.get("marketo_late_write_s", 0))) > LONGEST_LATE_WRITE_S:
             what = f"MARKETO_LATE_WRITE_S must be at most {LONGEST_LATE_WRITE_S}, the visibilityTimeout in host.json"

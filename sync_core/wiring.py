@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TypeVar
 
 from sync_core import events, telemetry
@@ -87,7 +86,7 @@ def _webhook(settings: Settings, clock: Clock) -> Webhook | None:
 
 def build(settings: Settings, *, prefix: str = "") -> Engine:
     """An engine for *settings*; *prefix* keeps several apart in one storage account."""
-    world, _ = _world(settings, read_config(settings.config_path), prefix=prefix)
+    world, _ = _world(settings, read_config(settings), prefix=prefix)
     return Engine(world)
 
 
@@ -96,7 +95,7 @@ def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
     settings, found = Settings.read(env)
     problems = [(each.setting, each.text or f"{each.setting} is missing") for each in found]
     try:
-        config = read_config(settings.config_path)
+        config = read_config(settings)
     except ConfigurationError as error:
         problems.append(("SYNC_CONFIG", str(error)))
         config = parse("[opportunity]")
@@ -156,12 +155,13 @@ def _world(
     return world, storage.probes
 
 
-def read_config(path: Path) -> SyncConfig:
+def read_config(settings: Settings) -> SyncConfig:
+    path = settings.config_path
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigurationError(f"SYNC_CONFIG: {path.name} can't be read: {reason}") from None
+        raise ConfigurationError(f"SYNC_CONFIG: {settings.sync_config} can't be read: {reason}") from None
     return parse(text, name=path.name)
 
 

@@ -19,7 +19,7 @@ import pytest
 from sync_core import cli
 from sync_core.engine import Engine
 from sync_core.errors import Throttled
-from sync_core.model import Lane, State, Work
+from sync_core.model import Lane, LedgerRow, State, Work
 from tests.flows.org import Org
 from tests.stage import CONFIG, LEASE, Stage, changed
 
@@ -102,14 +102,79 @@ def test_held_removals_are_listed_and_pass_once_approved(stage: Stage, capsys: A
     assert run("status") == cli.PROBLEMS
     assert "150 removals are held" in capsys.readouterr().out
     assert run("approve-removals", "--json") == cli.PROBLEMS
-    assert len(printed(capsys)["held"]) == 150
+    found = printed(capsys)
+    assert (len(found["held"]), found["number"]) == (50, 150)
+    assert found["held"][0]["name"].startswith("Deal "), "by the name that Marketo holds"
+    assert run("approve-removals", "--limit", "2") == cli.PROBLEMS
+    assert "and 148 more: --limit names them" in capsys.readouterr().out
     assert run("approve-removals", "--yes", "--json") == cli.GOOD
+    assert printed(capsys)["approved"] == 150
+
+    assert run("status") == cli.GOOD
+    told = " ".join(capsys.readouterr().out.split())
+    assert "150 approved removals, which go with the next delivery" in told
+    assert "150 × opportunity, held: approved: goes with the next delivery" in told
+    assert run("approve-removals") == cli.GOOD
+    assert "No removal waits for approval; 150 approved removals will go" in capsys.readouterr().out
+    assert run("approve-removals", "--yes", "--json") == cli.GOOD  # whoever approved may have died before queueing
     assert printed(capsys)["approved"] == 150
     run("sync")
     assert stage.opportunities().keys() == {org.deal}
+    for options in ((), ("--yes",)):
+        capsys.readouterr()
+        assert run("approve-removals", *options) == cli.GOOD
+        assert capsys.readouterr().out == "Nothing is held.\n"
+    assert not any("approved 0" in action["what"] for _, action in stage.world.documents.list("action"))
 
 
-def test_explain_tells_why_each_role_is_there_and_the_others_are_not(stage: Stage, org: Org, capsys: Any) -> None:
+def test_held_removals_are_listed_while_marketo_gives_no_answer(
+    stage: Stage, org: Org, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: Any) -> None:
+        raise Throttled("no calls left")
+
+    stage.world.opportunities.write([LedgerRow(NOBODY, state=State.HELD, reason="removals held: 3")])
+    monkeypatch.setattr(stage.world.target, "records", silent)
+
+    assert run("approve-removals") == cli.PROBLEMS
+    assert f"  {NOBODY}  0 roles, not in Dynamics any more\nTo let them pass" in capsys.readouterr().out
+
+
+def test_a_choice_that_nothing_matches_is_no_all_clear(stage: Stage, capsys: Any) -> None:
+    assert run("failures", "list") == cli.GOOD
+    stage.world.opportunities.write([LedgerRow(NOBODY, state=State.HELD, reason="removals held: 3")])
+    for options in (("--state", "parked"), ("--reason", "unknown")):
+        assert run("failures", "list", *options) == cli.GOOD
+    assert capsys.readouterr().out == "everything is in step\nnothing matches\nnothing matches\n"
+
+
+def test_what_is_known_of_failures_is_one_object_with_kinds_in_words(stage: Stage, capsys: Any) -> None:
+    stage.world.opportunities.write([LedgerRow(NOBODY, state=State.PARKED, reason="1003")])
+    found = {}
+    for action in ("list", "show", "export"):
+        run("failures", action, *([NOBODY] if action == "show" else []), "--json")
+        found |= printed(capsys)
+
+    kinds = [each["kind"] for name in ("first", "found", "failures") for each in found[name]]
+    assert kinds == ["opportunity"] * 3
+
+
+def test_who_does_not_wait_is_told_when_what_is_left_comes_back(stage: Stage, org: Org, capsys: Any) -> None:
+    stage.sync()
+    org.update("opportunity", org.deal, name="Changed")
+    stage.limiter.daily_calls = 100_000
+    stage.limiter.pause(until=stage.clock.now() + timedelta(hours=9), reason="607", quota=True)
+    run("sync", "--no-wait")
+    capsys.readouterr()
+
+    assert run("sync", "--no-wait", "--json") == cli.PROBLEMS
+    found = printed(capsys)
+    assert found["messages left"] == 1
+    assert "607" in found["put back because"]
+    assert re.fullmatch(r"2026-03-02 1\d:\d\d:\d\d UTC", found["the next comes back"])
+
+
+def test_explain_tells_why_why_each_role_is_there_and_the_others_are_not(stage: Stage, org: Org, capsys: Any) -> None:
     org.stakeholder(org.ann)
     org.stakeholder(org.bob, "Champion")
     org.stakeholder(org.contact(None), "Influencer")
@@ -199,9 +264,10 @@ def test_held_removals_are_named_with_their_roles_and_some_can_be_approved(
     assert run("approve-removals") == cli.PROBLEMS
     told = capsys.readouterr().out.splitlines()
     assert max(map(len, told)) <= 80
-    assert [told[told.index(f"  {org.deal}  2 roles") + 1], told[told.index(f"  {gone}  0 roles") + 1]] == [
+    left = f"  {gone}  0 roles, not in Dynamics any more"
+    assert [told[told.index(f"  {org.deal}  2 roles") + 1], told[told.index(left) + 1]] == [
         "    Renamed meanwhile",
-        "    not in Dynamics any more",
+        "    Deleted",
     ]
 
     assert run("approve-removals", org.deal, NOBODY, "--yes") == cli.USAGE
@@ -218,7 +284,12 @@ def test_held_removals_are_named_with_their_roles_and_some_can_be_approved(
 
 def test_with_json_a_wrong_usage_is_told_as_json(stage: Stage, capsys: Any) -> None:
     assert run("failures", "redrive", "--json") == cli.USAGE
-    assert printed(capsys) == {"error": "give ids, or --state, --reason or --all. Nothing was done."}
+    give = "give either ids, or --state, --reason or --all. Nothing was done."
+    assert printed(capsys) == {"error": f"nothing was chosen: {give}"}
+    assert run("failures", "redrive", NOBODY, "--all", "--json") == cli.USAGE
+    assert printed(capsys) == {"error": f"both ids and a choice were given: {give}"}
+    assert run("failures", "redrive", "--state", "parked", "--all", "--json") == cli.USAGE
+    assert "leave it out" in printed(capsys)["error"]
 
     assert run("explain", "--json") == cli.USAGE
     found = printed(capsys)
@@ -253,6 +324,20 @@ def test_what_is_queued_while_paused_waits_for_resume(stage: Stage, org: Org, ca
     assert printed(capsys)["then"].startswith("nothing before `resume`: paused since 2026-")
     run("resume", "--json")
     assert printed(capsys)["then"] == "what piled up comes within five minutes"
+    run("resume", "--json")
+    assert printed(capsys)["then"] == "nothing changes: it was not paused"
+
+
+def test_status_says_why_it_is_paused_and_a_second_pause_that_it_was(stage: Stage, org: Org, capsys: Any) -> None:
+    run("pause", "--why", "maintenance")
+    run("pause", "--why", "still at it")
+    told = " ".join(capsys.readouterr().out.split())
+    assert "before: it was paused already, since 2026-03-02 08:00 UTC reason: the reason is another one now" in told
+
+    assert run("status") == cli.PROBLEMS
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("Paused since 2026-03-02 08:00 UTC (still at it): nothing is sent")
+    assert "- paused since 2026-03-02 08:00 UTC (still at it): `resume` goes on" in told
 
 
 def test_an_id_that_is_none_is_wrong_usage(capsys: Any) -> None:
@@ -461,6 +546,26 @@ def test_status_tells_how_long_the_backlog_takes(stage: Stage, org: Org, capsys:
     assert "runs" not in found["last runs"]["slow"]
 
 
+def test_status_shows_the_last_deliveries_among_ticks_without_work_and_how_old_a_figure_is(
+    stage: Stage, org: Org, capsys: Any
+) -> None:
+    stage.sync()
+    for _ in range(60):
+        stage.clock.sleep(300)
+        stage.tick()
+    counted = {"total": 1, "used": 1, "counted": stage.clock.now().isoformat()}
+    stage.world.change("watch", "usage", lambda _: counted)
+    stage.limiter.used = 73
+    stage.clock.sleep(360)
+    run("status")
+    told = " ".join(capsys.readouterr().out.split())
+
+    runs = told.partition("Last runs: ")[2]
+    assert "fresh, 0.0 s: 1 company posted, 1 company in step, 1 opportunity posted" in runs
+    assert runs.endswith("Z detect: 50 ticks with nothing to do")
+    assert "everybody's: 1 of 50,000, asked 6 minutes ago, before our last calls" in told
+
+
 def test_backfill_since_queues_what_changed_since(stage: Stage, org: Org, capsys: Any) -> None:
     stage.sync()
     stage.clock.sleep(48 * 3600)
@@ -497,8 +602,9 @@ def test_backfill_empties_a_field_of_companies_too_and_says_in_how_many(stage: S
         (["--clear", "company.industry"], "the sync filled company.industry in no record"),
         (["--clear", "stage"], "opportunity.stage is still mapped (sync.toml line 9, opportunity.stage)"),
         (["--clear", "company.company"], "company.company is still mapped"),
-        (["--clear", "nothing"], "opportunity.nothing can't be written in Marketo"),
-        (["--clear", "people.firstName"], "people.firstName can't be written in Marketo"),
+        (["--clear", "nothing"], "have no field opportunity.nothing"),
+        (["--clear", "people.firstName"], "have no field people.firstName"),
+        (["--since", "2099-01-01"], "2099-01-01T00:00:00 is yet to come"),
         (["--clear", "externalCompanyId"], "opportunity.externalCompanyId can't be written"),
         (["--clear", "externalOpportunityId"], "opportunity.externalOpportunityId can't be written"),
         (["--clear", "nextStep", "--since", "2026-01-01"], "leave out --since"),

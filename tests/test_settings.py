@@ -404,3 +404,10 @@ def test_where_telemetry_goes_is_a_secret_and_never_plain_http() -> None:
 def test_telemetry_goes_to_the_console_or_nowhere_if_so_told() -> None:
     assert [settings(SYNC_TELEMETRY=value).sync_telemetry for value in ("", "console", "off")] == ["", "console", "off"]
     assert doubted("SYNC_TELEMETRY", "yes") == "SYNC_TELEMETRY must be console or off, or left out"
+
+
+def test_what_marketo_allows_is_told_without_papers_that_users_have_not() -> None:
+    text = complaint(MARKETO_CONCURRENCY="11", MARKETO_CALLS_PER_20S="101")
+
+    assert "MARKETO_CONCURRENCY must be at most 10: Marketo allows no more." in text
+    assert ".md" not in text

@@ -91,7 +91,7 @@ def _translated(error: Exception, role: str) -> Exception:
     silent = isinstance(error, ServiceRequestError | ServiceResponseError) or status is None
     if silent or status in BUSY or code.endswith(("BeingDeleted", "TableNotFound", "QueueNotFound")):
         detail = " ".join(filter(None, (type(error).__name__, str(status or ""), code)))
-        return Unavailable(f"the storage account of {STORAGE} gives no answer ({detail}); locally: is Azurite running?")
+        return Unavailable(f"the storage account of {STORAGE} gives no answer ({detail}); locally: Azurite must run")
     return StorageError(f"storage answered {type(error).__name__} {status} {code}")
 
 

@@ -279,7 +279,9 @@ def _lost(where: str, error: requests.RequestException) -> SyncError:
     if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return ConfigurationError(f"{where}: its TLS certificate is not trusted; check the URL and REQUESTS_CA_BUNDLE")
     sent = not isinstance(error, requests.ConnectTimeout) and not _never_connected(error)
-    return Unavailable(f"{where}: no answer ({type(error).__name__})", unanswered=sent)
+    host = urlsplit(str(error.request.url)).netloc if error.request is not None else "its address"
+    hint = "" if sent else f": nothing answers at {host}, so check the URL if that lasts"
+    return Unavailable(f"{where}: no answer ({type(error).__name__}){hint}", unanswered=sent)
 
 
 def _never_connected(error: requests.RequestException) -> bool:

@@ -24,6 +24,7 @@ from sync_core.flows.validate import Check, Light, Setup, as_plain, validate
 from sync_core.flows.world import World
 from sync_core.messages import FULL, split
 from sync_core.model import Lane, State, Work
+from sync_core.rules.alerts import moment
 from sync_core.rules.words import counted
 
 WARNINGS = (WATCH, "validate")
@@ -127,12 +128,15 @@ def resync(world: World, ids: Collection[str], *, who: str, gone: bool = False) 
 
     *gone*: nobody remembers them; what a comparison of all ids then lacks is taken for deleted (design.md §2.7).
     """
-    with _noted(world, who, f"resync of {named(ids)}") as note:
+    taken = " as gone" if gone else ""
+    with _noted(world, who, f"resync of {named(ids)}{taken}") as note:
         for work in split(Work(tuple(ids), force=True, why="resync")):
             world.queue.put(work)
         if gone:
             ask_for_comparison(world)
-        note.tell(f"queued to be looked at again, trusting no memory: {named(ids)}", queued=len(set(ids)))
+        told = "queued as gone, to be taken from Marketo unless a comparison of all ids finds them"
+        told = told if gone else "queued to be looked at again, trusting no memory"
+        note.tell(f"{told}: {named(ids)}", queued=len(set(ids)))
     return note.done
 
 
@@ -192,9 +196,15 @@ def repair(world: World, found: Mapping[str, Any], *, who: str) -> Done:
 def pause(world: World, why: str, *, who: str) -> Done:
     why = " ".join(why.split())[:LONGEST_WHY]
     with _noted(world, who, "pause") as note:
-        status.pause(world, why)
+        before = status.pause(world, why)
         because = f": {why}" if why else ""
-        note.tell(f"paused the sync{because}", paused=True, **{"to go on": "resume"})
+        if not before:
+            note.tell(f"paused the sync{because}", paused=True, **{"to go on": "resume"})
+            return note.done
+        was = f"was paused already, since {moment(before['since'])}"
+        replaced = "the reason is another one now" if before["why"] != why else "for the same reason"
+        values = {"before": f"it {was}", "reason": replaced, "to go on": "resume"}
+        note.tell(f"pause: it {was}; {replaced}{because}", paused=True, **values)
     return note.done
 
 
@@ -228,7 +238,7 @@ def check(setup: Setup, *, who: str) -> tuple[list[Check], Done | None]:
     kept = [each for each in found["checks"] if each["light"] in (Light.AMBER, Light.RED)]
     with _noted(world, who, "check of everything") as note:
         at = world.clock.now().isoformat(timespec="seconds")
-        world.change(*WARNINGS, lambda _: {"at": at, "checks": kept})
+        world.change(*WARNINGS, lambda _: {"at": at, "by": who, "checks": kept})
         told = ", ".join(f"{number} {light}" for light, number in found["counts"].items() if number)
         note.tell(f"checked everything: {told}", **found["counts"])
     return checks, note.done

@@ -59,7 +59,8 @@ class ReferenceCase(Case):
 @dataclass(slots=True)
 class OpportunityCase(Case):
     """`left` is the filter's rule that does not hold, `evidence` that Dynamics deleted it; `removed`: it is to leave
-    Marketo, `flagged`: it is to be marked there. Of `undecided` reasons nobody knows whose role they give.
+    Marketo, `flagged`: it is to be marked there, `there`: Marketo holds it, as far as is known. Of `undecided` reasons
+    nobody knows whose role they give.
     """
 
     external: str = ""
@@ -75,6 +76,7 @@ class OpportunityCase(Case):
     planned: bool = False
     left: str = ""
     evidence: bool = False
+    there: bool = False
     removed: bool = False
     flagged: bool = False
     reserved: tuple[str, int] = ("", 0)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
+from typing import Any
 
 from sync_core.flows.observe import chunks
 from sync_core.flows.world import World
@@ -31,6 +32,11 @@ class Failure:
     def of(cls, kind: str, row: LedgerRow) -> Failure:
         due = row.due.isoformat(timespec="seconds") if row.due else ""
         return cls(kind, row.id, str(row.state), row.reason, row.attempts, due)
+
+
+def plain(each: Failure) -> dict[str, Any]:
+    """For programs and people: the kind in words, as everywhere else that they see it."""
+    return {**asdict(each), "kind": KINDS[each.kind]}
 
 
 @dataclass(frozen=True, slots=True)

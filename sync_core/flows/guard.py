@@ -9,6 +9,7 @@ from typing import Any
 from sync_core.errors import Paused, WrongPair
 from sync_core.flows.world import World
 from sync_core.model import SCHEMA, Document, State
+from sync_core.rules.words import numbered
 
 WINDOW = timedelta(hours=24)
 PAUSED_DELAY_S = 300.0
@@ -36,7 +37,8 @@ def reserve(world: World, what: str, number: int) -> str:
         return None if total > limit else {**window, what: total}
 
     world.change(*REMOVALS, reserved)
-    return f"{total} {what} within 24 hours, {limit} pass without approval" if total > limit else ""
+    told = f"{numbered(total, what)} within 24 hours, {limit:,} {'passes' if limit == 1 else 'pass'} without approval"
+    return told if total > limit else ""
 
 
 def release(world: World, what: str, number: int) -> None:

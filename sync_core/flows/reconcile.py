@@ -161,15 +161,17 @@ class _Delivery:
         """What becomes of those that are deleted or left the filter: delete or remove, flag, keep.
 
         Of a forced one that the ledger doesn't know to be posted, Marketo is asked: a create may have got no answer.
+        What is deleted in Dynamics is deleted all the same where Marketo holds nothing yet, but is no removal then.
         """
-        asked = (case for case in parting if case.force and not case.row.fields and (case.left or policy == "flag"))
+        unknown = (case for case in parting if case.force and not case.row.fields)
+        asked = (case for case in unknown if case.left or policy == "flag" or case.row.state is not State.GONE)
         held: set[str] = set()
         for keys in chunks(case.external for case in asked if policy != "keep"):
             held |= self.world.target.records(MarketoObject.OPPORTUNITY, keys, ()).keys()
         for case in parting:
-            there = bool(case.row.fields) or case.external in held
-            case.removed = policy in ("delete", "remove") and (there or case.evidence)
-            case.flagged = policy == "flag" and there
+            case.there = bool(case.row.fields) or case.external in held
+            case.removed = policy in ("delete", "remove") and (case.there or case.evidence)
+            case.flagged = policy == "flag" and case.there
 
     # --- what opportunities refer to ------------------------------------------------------------------------
 
@@ -283,8 +285,9 @@ class _Delivery:
             case.held = case.row.reason if case.row.state is State.HELD else ""
             if case.left and not case.held and case.row.mapping not in ("", self.config.version):
                 case.held = f"{REMOVALS_HELD} a change of the filter would remove it"
-        # A row that is gone already was counted when it went: this is a second try.
-        counted = [case for case in going if not case.held and case.row.state is not State.GONE]
+        # A row that is gone already was counted when it went: this is a second try. Roles alone count as a removal.
+        counted = [case for case in going if not case.held and (case.there or case.row.roles)]
+        counted = [case for case in counted if case.row.state is not State.GONE]
         why = reserve(self.world, "opportunities", len(counted)) if counted else ""
         for case in counted:
             if why:

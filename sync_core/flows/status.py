@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from heapq import nlargest
 from itertools import chain, islice
 from typing import Any
 
-from sync_core.errors import NotOurs, WrongPair
+from sync_core.errors import NotOurs, SyncError, WrongPair
 from sync_core.flows.applied import in_words
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
 from sync_core.flows.failures import KINDS, by_reason
@@ -19,16 +19,19 @@ from sync_core.flows.observe import chunks
 from sync_core.flows.reconcile import PEOPLE_MISSING
 from sync_core.flows.world import World
 from sync_core.messages import FULL, decode, split
-from sync_core.model import LEFT_OUT, Lane, State, Tally, Work
-from sync_core.rules.alerts import alerts, verdict
+from sync_core.model import LEFT_OUT, Lane, MarketoObject, State, Tally, Work
+from sync_core.rules.alerts import alerts, paused_in_words, stop_in_words, verdict
 from sync_core.rules.batches import MAX_RECORDS
 from sync_core.rules.pace import RUNS, forecast
+from sync_core.rules.words import counted
 
 SHOWN = 1000
 ACTIONS_SHOWN = 20
-STOPPED_FOR = timedelta(minutes=10)  # twice as long as what is put back because of a stop waits
+STOPPED_FOR = timedelta(minutes=6)  # what is put back because of a stop comes again after five: it had its say by then
 POISON_FOR = timedelta(hours=1)
 DAILY_QUOTA = 50_000  # of a subscription that bought no more (marketo.md §2)
+APPROVED = "approved: goes with the next delivery, unless Dynamics shows it again"
+"""The reason of what is held still and was approved: counted and listed apart from what waits for approval."""
 WATCH = "watch"
 ACTION = "action"
 _MISSING = re.compile(rf"{re.escape(PEOPLE_MISSING)} (\d+) not in Marketo")
@@ -58,6 +61,7 @@ def status(world: World) -> dict[str, Any]:
         "stops": _stops(runs, now),
         **({"paused": dict(pause)} if pause else {}),
         "opportunities": _states(tallies["opportunities"]),
+        "removals approved": tallies["opportunities"].reasons.get((str(State.HELD), APPROVED), 0),
         "companies": _states(tallies["accounts"]),
         **({"sales persons": _states(tallies["users"])} if "users" in tallies else {}),
         "not in step": [
@@ -67,7 +71,8 @@ def status(world: World) -> dict[str, Any]:
         "people missing": _people_missing(tallies["opportunities"], watched),
         "queues (about)": queues,
         "lanes (about)": {
-            lane: {**about, **_last_done(runs, lane)} for lane, about in _lanes(queues, runs, now).items()
+            lane: {**_standing_still(about, runs, lane, paused=bool(pause)), **_last_done(runs, lane)}
+            for lane, about in _lanes(queues, runs, now).items()
         },
         "poison within an hour": _poison(runs, queues, now),
         "backlog": watched.get("backlog", {}).get("samples", []),
@@ -183,15 +188,34 @@ def _mode(feed: Mapping[str, Any]) -> str:
     return f"{feed['phase']}{', not to its end yet' if feed.get('partway') else ''}{by}"
 
 
-def _stops(runs: Values, now: datetime) -> list[dict[str, str]]:
-    """Why the last run of its kind was stopped, or one lately: what is put back comes again, others pass meanwhile."""
-    stopped = {
-        (run["kind"], run["trouble"])
-        for each in runs.values()
-        for number, run in enumerate(reversed(each.get("runs", ())))
-        if "kind" in run and (number == 0 or datetime.fromisoformat(run["at"]) > now - STOPPED_FOR)
-    }
-    return [{"kind": kind, "trouble": trouble} for kind, trouble in sorted(stopped)]
+def _stops(runs: Values, now: datetime) -> list[dict[str, Any]]:
+    """Why the last run of its kind was stopped, or one lately: what is put back comes again, others pass meanwhile.
+
+    `last`: when that was; `well`: since when runs of its kind go well, None while none did since. A tick that goes well
+    ends the stop of an earlier one. A delivery that does may be of others than those put back, or by an instance that
+    has the new secret already: it ends nothing before what was put back has come again (`STOPPED_FOR`).
+    """
+    stops: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, each in runs.items():
+        well, stopped = None, False
+        for run in reversed(each.get("runs", ())):
+            if "kind" not in run:
+                well = well if run["trouble"] else run["at"]
+                continue
+            lately = name != "detect" and datetime.fromisoformat(run["at"]) > now - STOPPED_FOR
+            if lately or not (stopped or well):
+                known = stops.setdefault((run["kind"], run["trouble"]), {"last": run["at"], "well": well})
+                known["last"] = max(known["last"], run["at"])
+                known["well"] = max(known["well"], well) if known["well"] and well else None
+            stopped = True
+    return [{"kind": kind, "trouble": trouble, **stops[kind, trouble]} for kind, trouble in sorted(stops)]
+
+
+def _standing_still(about: dict[str, Any], runs: Values, lane: str, *, paused: bool) -> dict[str, Any]:
+    """Nobody knows when a lane will be empty that is paused, or whose last delivery got nothing done."""
+    last = next(reversed(runs.get(lane, {}).get("runs", ())), None)
+    still = paused or bool(last and last["trouble"] and not last["done"])
+    return {**about, "minutes until empty": None} if still and about["messages"] else about
 
 
 def _last_done(runs: Values, lane: str) -> dict[str, Any]:
@@ -208,8 +232,32 @@ def _poison(runs: Values, queues: Mapping[str, int], now: datetime) -> int:
 
 
 def _runs(runs: Values) -> list[dict[str, Any]]:
+    """The last of all kinds, the latest first; ticks that found nothing to do don't push the others out."""
     every = ({"what": name, **each} for name, run in runs.items() for each in run.get("runs", ()))
-    return nlargest(RUNS, every, key=lambda each: str(each["at"]))
+    return quietly(sorted(every, key=lambda each: str(each["at"]), reverse=True))[:RUNS]
+
+
+def quietly(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """*runs*, the latest first, with ticks that found nothing to do told together: `quiet` of them since `since`."""
+    told: list[dict[str, Any]] = []
+    for run in runs:
+        if run["what"] != "detect" or run["counts"] or run["trouble"]:
+            told.append(dict(run))
+        elif told and told[-1].get("quiet"):
+            told[-1] |= {"quiet": told[-1]["quiet"] + 1, "since": run["at"]}
+        else:
+            told.append({**run, "quiet": 1, "since": run["at"]})
+    return told
+
+
+def put_back(world: World) -> dict[str, str]:
+    """When the next message comes back that was put back, and why it was; as far as the last runs know."""
+    now, runs = world.clock.now().isoformat(), dict(world.documents.list("run"))
+    lanes = [runs[lane] for lane in Lane if lane in runs]
+    back = min((until for run in lanes for until, _ in run.get("hidden", ()) if until > now), default="")
+    why = next((run["trouble"] for run in lanes if run.get("trouble")), "")
+    told = {"the next comes back": f"{back[:19].replace('T', ' ')} UTC" if back else "", "put back because": why}
+    return {name: text for name, text in told.items() if text}
 
 
 def _calls(world: World, watched: Values) -> dict[str, Any]:
@@ -227,53 +275,73 @@ def problems(found: Mapping[str, Any]) -> list[str]:
     """What of a status needs a person: the exit code follows from it."""
     states, queues = found["opportunities"], found["queues (about)"]
     others = [*found["companies"].items(), *found.get("sales persons", {}).items()]
+    held = states.get(State.HELD, 0) - found["removals approved"]
+    parked, more = states.get(State.PARKED, 0), "`failures list --state parked` says why"
+    parked_others = sum(number for state, number in others if state == State.PARKED)
+    strange = queues.get("unreadable", 0)
     checks = (
-        (
-            sum(number for state, number in others if state == State.PARKED),
-            "companies or sales persons are parked: `failures list --state parked` says why",
-        ),
-        (states.get(State.HELD, 0), "removals are held: look at `approve-removals`, then `approve-removals --yes`"),
-        (states.get(State.PARKED, 0), "opportunities are parked: `failures list --state parked` says why"),
-        (queues.get("unreadable", 0), "queue messages were not ours: see the queue opportunity-sync-unreadable"),
+        (parked_others, "company or sales person is", "companies or sales persons are", f"parked: {more}"),
+        (held, "removal is", "removals are", "held: look at `approve-removals`, then `approve-removals --yes`"),
+        (parked, "opportunity is", "opportunities are", f"parked: {more}"),
+        (strange, "queue message was", "queue messages were", "not ours: see the queue opportunity-sync-unreadable"),
     )
     left = found["mapping"].get("left alone", {})
     told = [f"{name} is left alone: {why}" for name, why in left.items()]
-    told += [f"paused since {found['paused']['since']}: `resume` goes on"] if "paused" in found else []
-    told += [f"stopped, {stop['trouble']}" for stop in found["stops"]]
+    told += [f"{paused_in_words(found['paused'])}: `resume` goes on"] if "paused" in found else []
+    told += [f"stopped, {stop_in_words(stop)}" for stop in found["stops"]]
     others_on = [each for each in found["alerts"] if each["name"] not in TOLD_OTHERWISE]
     told += [f"{each['name']}: {each['text']} (docs/operations.md)" for each in others_on]
     told += found["doubts"]
     told += [] if found["webhook"] in ("none", "well") else [f"nobody is told of alerts: {found['webhook']}"]
-    return [f"{number} {text}" for number, text in checks if number] + told
+    return [f"{counted(number, one, many)} {text}" for number, one, many, text in checks if number] + told
 
 
 TOLD_OTHERWISE = {"wrong-pair", "credentials-refused", "stopped", "removals-held", "field-suspended"}
 
 
-def removals(world: World, only: Collection[str] | None = None) -> list[dict[str, Any]]:
-    """What is held, or *only* these, at most SHOWN: `{"id", "name", "roles", "reason"}`, as both sides have it now.
+def to_approve(world: World) -> Iterator[Sequence[str]]:
+    """The ids of what is held and was not approved yet, page by page."""
+    for pointers in world.opportunities.pointers(State.HELD):
+        yield [pointer.id for pointer in pointers if pointer.reason != APPROVED]
 
-    `name` is None of what Dynamics shows no more; `roles`: how many are in Marketo because of us.
+
+def removals(world: World, only: Collection[str] | None = None, limit: int = SHOWN) -> list[dict[str, Any]]:
+    """What waits for approval, at most *limit*, or of *only* these what is held; as both sides have it now:
+    `{"id", "name", "in Dynamics", "roles", "reason"}`.
+
+    The name of what Dynamics shows no more is Marketo's, None if that gives no answer; `roles`: how many are in Marketo
+    because of us.
     """
-    held = world.opportunities.in_state(State.HELD) if only is None else [only]
-    rows = world.opportunities.rows(list(islice(chain.from_iterable(held), SHOWN)))
-    rows = {key: row for key, row in rows.items() if row.state is State.HELD}
+    ids = chain.from_iterable(to_approve(world)) if only is None else only
+    found = world.opportunities.rows(list(islice(ids, limit)))
+    rows = {key: row for key, row in found.items() if row.state is State.HELD}
     shown = world.source.rows("opportunity", list(rows), {"name"}) if rows else {}
+    names = _names_in_marketo(world, [key for key in rows if key not in shown])
     return [
-        {"id": key, "name": shown[key].get("name") if key in shown else None, "roles": len(row.roles)}
-        | {"reason": row.reason}
+        {"id": key, "name": (shown[key].get("name") or "") if key in shown else names.get(key)}
+        | {"in Dynamics": key in shown, "roles": len(row.roles), "reason": row.reason}
         for key, row in rows.items()
     ]
 
 
+def _names_in_marketo(world: World, ids: Sequence[str]) -> dict[str, str]:
+    names: dict[str, str] = {}
+    keys = {world.config.opportunity.key.external(key): key for key in ids}
+    with suppress(SyncError):  # ids say enough to go on
+        for some in chunks(keys):
+            found = world.target.records(MarketoObject.OPPORTUNITY, some, ["name"])
+            names |= {keys[key]: str(values["name"] or "") for key, values in found.items() if key in keys}
+    return names
+
+
 def approve_removals(world: World, only: Iterable[str] | None = None) -> int:
     """Let every removal held now pass, or of them *only* some; queued in full messages, and the fresh read decides
-    then. Returns how many.
+    then. Returns how many. One that is approved already is queued again: whoever approved it may have died before.
     """
     approved = 0
     for ids in chunks(chain.from_iterable(world.opportunities.in_state(State.HELD)) if only is None else only, FULL):
         rows = world.opportunities.rows(ids)
-        still = [replace(row, approved=True) for row in rows.values() if row.state is State.HELD]
+        still = [replace(row, approved=True, reason=APPROVED) for row in rows.values() if row.state is State.HELD]
         lost = world.opportunities.write(still)
         done = tuple(sorted({row.id for row in still} - lost))
         approved += len(done)
@@ -328,10 +396,20 @@ def repoint(world: World) -> dict[str, Any]:
     return pair
 
 
-def pause(world: World, why: str) -> None:
-    """Stop detect and both queues, across restarts, until `resume`: what is queued goes back for a while."""
-    since = world.clock.now().isoformat(timespec="seconds")
-    world.change(*PAUSE, lambda known: {"since": known.get("since", since), "why": why})
+def pause(world: World, why: str) -> Mapping[str, str]:
+    """Stop detect and both queues, across restarts, until `resume`: what is queued goes back for a while.
+
+    Returns the pause that was on already, if any: it keeps its time and gets the new reason.
+    """
+    since, before = world.clock.now().isoformat(timespec="seconds"), dict[str, str]()
+
+    def paused(known: Mapping[str, Any]) -> Mapping[str, Any]:
+        before.clear()
+        before.update(known)
+        return {"since": known.get("since", since), "why": why}
+
+    world.change(*PAUSE, paused)
+    return before
 
 
 def resume(world: World) -> bool:

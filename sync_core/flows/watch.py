@@ -14,6 +14,7 @@ from sync_core.errors import SyncError
 from sync_core.flows.status import WATCH, status
 from sync_core.flows.world import World
 from sync_core.model import Lane
+from sync_core.rules.alerts import ALERTS, FIRST
 
 SAMPLES = 288  # of five minutes each: 24 hours
 USAGE_EVERY = timedelta(hours=1)
@@ -84,7 +85,7 @@ def _tell(world: World, found: Mapping[str, Any]) -> None:
     trouble = ""
     if world.webhook is not None and (began or ended):
         try:
-            world.webhook.tell(_title(found), _lines(on, began, ended))
+            world.webhook.tell(_title(found, began), _lines(on, began, ended))
         except SyncError as error:
             trouble = str(error)
             events.warning("watch.not_told", reason=trouble)
@@ -98,14 +99,21 @@ def _tell(world: World, found: Mapping[str, Any]) -> None:
         world.documents.write(WATCH, "alerts", value, document.ticket if document else None)
 
 
-def _title(found: Mapping[str, Any]) -> str:
-    pair = found["pair"]
+def _title(found: Mapping[str, Any], began: Sequence[str]) -> str:
+    """The verdict; while it only says that a backlog is worked off, what began and needs people stands before it."""
+    pair, told = found["pair"], [found["verdict"]["text"]]
     which = f" ({pair['munchkin']})" if pair else ""
-    return f"Opportunity Sync{which}: {found['verdict']['text']}"
+    if found["verdict"]["level"] == "catching up":
+        told = [*(ALERTS[name] for name in began), *told]
+    return f"Opportunity Sync{which}: {'. '.join(told)}"
+
+
+def _first(name: str) -> str:
+    return FIRST[name] + ("" if FIRST[name].endswith("?") else ".")
 
 
 def _lines(on: Mapping[str, Mapping[str, str]], began: Sequence[str], ended: Sequence[str]) -> list[str]:
     return [
-        *(f"{name}: {on[name]['text']}. How to look and to mend: docs/operations.md, {name}" for name in began),
+        *(f"{name}: {on[name]['text']}. {_first(name)} All of it: docs/operations.md, {name}" for name in began),
         *(f"{name}: over" for name in ended),
     ]

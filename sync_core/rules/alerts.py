@@ -26,6 +26,22 @@ ALERTS: Mapping[str, str] = {
     "credentials-expire": "a secret or certificate expires within 30 days",
     "watch-missed": "nobody is told of alerts: the function that looks every five minutes does not run",
 }
+FIRST: Mapping[str, str] = {
+    "not-in-step": "Look at the alerts beside it",
+    "tick-missed": "Function app → Overview: is it running?",
+    "wrong-pair": "python -m sync_core repoint shows both pairs, what stops, and what going on would cost",
+    "credentials-refused": "python -m sync_core validate: the line that is red is the one",
+    "stopped": "Correct what the text names",
+    "removals-held": "See what it is, by name: python -m sync_core approve-removals",
+    "poison": "python -m sync_core failures list --reason unknown names the records",
+    "field-suspended": "python -m sync_core mapping show says which field and why",
+    "budget": "“Marketo calls today” of python -m sync_core status: are they ours, or everybody's?",
+    "delta-link": "python -m sync_core status: “Feeds” and “Last runs” say which table, and what the ticks meet",
+    "credentials-expire": "Make another one beside it, and put that into the settings",
+    "watch-missed": "Function app → Overview: is it running?",
+}
+"""Where to begin, for who has the alert before him and the runbook not at hand: its first step, in its words."""
+
 BEHIND = frozenset({"not-in-step", "tick-missed", "wrong-pair", "credentials-refused", "stopped"})
 """Alerts with which Marketo is not in step, or nobody knows."""
 
@@ -58,7 +74,7 @@ def _told(
         yield "tick-missed", missed
     if behind := _behind(found, now):
         yield "not-in-step", behind
-    if held := found["opportunities"]["held"]:
+    if held := found["opportunities"]["held"] - found["removals approved"]:
         yield "removals-held", f"{counted(held, 'opportunity', 'opportunities')} with removals that wait for approval"
     if poison := found["poison within an hour"]:
         yield "poison", f"{counted(poison, 'message')} failed again and again within the last hour"
@@ -72,12 +88,12 @@ def _told(
         when = "expired" if expires <= now else "expires"
         yield "credentials-expire", f"what signs in to Dynamics {when} on {expires.date().isoformat()}"
     if found["backlog"] and now - datetime.fromisoformat(found["backlog"][-1][0]) > WATCH_WITHIN:
-        yield "watch-missed", f"nobody has looked since {found['backlog'][-1][0][:16]}Z"
+        yield "watch-missed", f"nobody has looked since {moment(found['backlog'][-1][0])}"
 
 
 def _stops(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for stop in found["stops"]:
-        yield _STOPS.get(stop["kind"], "stopped"), stop["trouble"]
+        yield _STOPS.get(stop["kind"], "stopped"), stop_in_words(stop)
 
 
 def _missed(found: Mapping[str, Any], now: datetime, schedule: str) -> str:
@@ -91,7 +107,7 @@ def _missed(found: Mapping[str, Any], now: datetime, schedule: str) -> str:
     due = due or now - IN_STEP_WITHIN
     if since is None or due <= datetime.fromisoformat(since):
         return ""
-    return (f"no tick since {last[:16]}Z" if last else "the timer has never run") + unreadable
+    return (f"no tick since {moment(last)}" if last else "the timer has never run") + unreadable
 
 
 def _behind(found: Mapping[str, Any], now: datetime) -> str:
@@ -99,7 +115,7 @@ def _behind(found: Mapping[str, Any], now: datetime) -> str:
     at = found["oldest change not in Marketo"]["at"]
     if at is not None and now - datetime.fromisoformat(at) > IN_STEP_WITHIN:
         why = "paused" if "paused" in found else _trouble(found, "detect", "fresh") or "it waits on the queue"
-        return f"what changed since {at[:16]}Z may not be in Marketo: {why}"
+        return f"what changed since {moment(at)} may not be in Marketo: {why}"
     for place, lane in enumerate(("fresh", "slow"), 1):
         if _still(found, now, lane, place) and "paused" not in found:
             messages = counted(found["lanes (about)"][lane]["messages"], "message")
@@ -107,7 +123,7 @@ def _behind(found: Mapping[str, Any], now: datetime) -> str:
             return f"{messages} in the {lane} lane, and none was done for 15 minutes{f': {why}' if why else ''}"
     for table, feed in found["feeds"].items():
         if "reading since" in feed and now - datetime.fromisoformat(feed["reading since"]) > READ_WITHIN:
-            return f"{table} is being read from the start since {feed['reading since'][:16]}Z, for more than a day"
+            return f"{table} is being read from the start since {moment(feed['reading since'])}, for more than a day"
     return ""
 
 
@@ -143,11 +159,30 @@ def _old_links(feeds: Mapping[str, Mapping[str, Any]]) -> str:
     return "; ".join(old)
 
 
+def moment(iso: str) -> str:
+    """A time in UTC as the page writes it."""
+    return f"{iso[:10]} {iso[11:16]} UTC"
+
+
+def paused_in_words(pause: Mapping[str, str]) -> str:
+    why = f" ({pause['why']})" if pause.get("why") else ""
+    return f"paused since {moment(pause['since'])}{why}"
+
+
+def stop_in_words(stop: Mapping[str, Any]) -> str:
+    """What stopped a lane; once others pass again, since when: what was put back has yet to come again."""
+    if not stop["well"]:
+        return str(stop["trouble"])
+    times = f"last at {stop['last'][11:19]} UTC, and well since {stop['well'][11:19]} UTC"
+    return f"{stop['trouble'].rstrip('.')} ({times}: over within six minutes of the last, if it stays well)"
+
+
 def verdict(found: Mapping[str, Any]) -> dict[str, str]:
     """Whether Marketo is in step, in one line, and how bad it is; of a status with all but this."""
     states, read = found["opportunities"], found["last tick"]["read"]
     if "paused" in found:
-        return _level("not in step", f"Paused since {found['paused']['since'][:16]}Z: nothing is sent until `resume`")
+        told = f"{paused_in_words(found['paused'])}: nothing is sent until somebody resumes"
+        return _level("not in step", told[:1].upper() + told[1:])
     if behind := next((alert for alert in found["alerts"] if alert["name"] in BEHIND), None):
         return _level("not in step", f"Not in step: {behind['text'].rstrip('.')}")
     if found["last tick"]["at"] is None:
@@ -156,11 +191,13 @@ def verdict(found: Mapping[str, Any]) -> dict[str, str]:
         return _level("catching up", f"Catching up: {catching_up}")
     oldest = found["oldest change not in Marketo"]["at"]
     until = min((each for each in (read, oldest) if each), key=datetime.fromisoformat, default=None)
-    said = f"what changed in Dynamics until {until[:16]}Z is in Marketo" if until else "nothing was read yet"
+    said = f"what changed in Dynamics until {moment(until)} is in Marketo" if until else "nothing was read yet"
     if found["needs you"]:
         return _level("needs you", f"In step, but for what needs you: {_what(found)}; {said}")
-    waits = f", but for {states['waiting']:,} that wait" if states["waiting"] else ""
-    return _level("in step", f"In step: {said}{waits}")
+    approved = found["removals approved"]
+    waits = [f"{states['waiting']:,} that wait"] if states["waiting"] else []
+    waits += [f"{counted(approved, 'approved removal')}, which go with the next delivery"] if approved else []
+    return _level("in step", f"In step: {said}{', but for ' if waits else ''}{' and '.join(waits)}")
 
 
 def _catching_up(found: Mapping[str, Any]) -> str:
@@ -183,7 +220,7 @@ def _what(found: Mapping[str, Any]) -> str:
     strange = found["queues (about)"]["unreadable"]
     counts = (
         (found["opportunities"]["parked"], "parked"),
-        (found["opportunities"]["held"], "held"),
+        (found["opportunities"]["held"] - found["removals approved"], "held"),
         (sum(others), "parked of companies and sales persons"),
     )
     told = [f"{number:,} {what}" for number, what in counts if number]

@@ -35,7 +35,7 @@ def forecast(messages: int, runs: Sequence[Run], now: datetime) -> dict[str, int
         "messages": messages,
         "records": 0 if not messages else None if left is None else round(left),
         "records a minute lately": round(done * 60 / busy) if busy else None,
-        "minutes until empty": 0 if not messages else None if minutes is None else -int(-minutes // 1),
+        "minutes until empty": 0 if not messages else None if minutes is None else max(1, -int(-minutes // 1)),
     }
 
 

@@ -56,6 +56,29 @@ def counted(number: int, one: str, many: str = "") -> str:
     return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
+_ONE = {
+    "calls": "call",
+    "companies": "company",
+    "deletions": "deletion",
+    "links": "link",
+    "messages": "message",
+    "opportunities": "opportunity",
+    "people": "person",
+    "persons": "person",
+    "roles": "role",
+    "rows": "row",
+}
+
+
+def numbered(number: int, name: str) -> str:
+    """`3 roles posted`, `1 role posted`, `1 people call`: of one, the last noun is one."""
+    words = name.split()
+    nouns = [place for place, word in enumerate(words) if word in _ONE]
+    if number == 1 and nouns:
+        words[nouns[-1]] = _ONE[words[nouns[-1]]]
+    return f"{number:,} {' '.join(words)}"
+
+
 def source_in_words(source: Source) -> str:
     match source:
         case Column():

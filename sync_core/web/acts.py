@@ -13,10 +13,11 @@ from sync_core.flows import actions
 from sync_core.flows.actions import Done
 from sync_core.flows.failures import FAILURES, KINDS, Failure, by_reason, of_ids
 from sync_core.flows.guard import PAUSE
-from sync_core.flows.status import removals
+from sync_core.flows.status import removals, to_approve
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.model import State
+from sync_core.rules.alerts import moment
 from sync_core.rules.words import counted
 from sync_core.web.wire import Refused
 
@@ -76,7 +77,9 @@ def of_kind(text: str) -> str:
 def state_of(text: str) -> State:
     """Raises Refused (400)."""
     if text not in FAILURES:
-        raise Refused(400, "This is no state of a record that is not in step.", f"It is one of: {', '.join(FAILURES)}.")
+        raise Refused(
+            400, "This is no state of a record that waits, is parked or held.", f"It is one of: {', '.join(FAILURES)}."
+        )
     return State(text)
 
 
@@ -168,7 +171,7 @@ def _ask_pause(world: World, _query: Mapping[str, str]) -> Ask:
         "Nothing is lost: what changes meanwhile is found afterwards.",
     )
     if paused:
-        tells = (f"It is paused already, since {paused.value['since']}; this changes the reason.", *tells)
+        tells = (f"It is paused already, since {moment(paused.value['since'])}; this changes the reason.", *tells)
     return Ask(title="Pause the sync", tells=tells, button="Pause now", wants_why=True)
 
 
@@ -181,7 +184,7 @@ def _ask_resume(world: World, _query: Mapping[str, str]) -> Ask:
     if paused is None:
         raise _nothing("The sync is not paused.")
     why = f": {paused.value['why']}" if paused.value.get("why") else "."
-    tells = (f"It was paused at {paused.value['since']}{why}", "What piled up is handled within five minutes.")
+    tells = (f"It was paused at {moment(paused.value['since'])}{why}", "What piled up is handled within five minutes.")
     return Ask(title="Resume the sync", tells=tells, button="Resume now")
 
 
@@ -210,7 +213,7 @@ def _ask_approve(world: World, query: Mapping[str, str]) -> Ask:
         )
     number, digest, first = _held(world)
     if not number:
-        raise _nothing("No removal is held.")
+        raise _nothing("No removal waits for approval.")
     shown, trouble = _told(world, first)
     return Ask(
         title="Let held removals pass",
@@ -223,10 +226,10 @@ def _ask_approve(world: World, query: Mapping[str, str]) -> Ask:
 
 
 def _held(world: World) -> tuple[int, str, list[str]]:
-    """Of all held removals: how many, a digest of their ids in whatever order they come, and the first SHOWN ids."""
+    """What waits for approval: how many, a digest of the ids in whatever order they come, and the first SHOWN ids."""
     number, digest = 0, 0
     first: list[str] = []
-    for ids in world.opportunities.in_state(State.HELD):
+    for ids in to_approve(world):
         number += len(ids)
         digest += sum(int.from_bytes(sha256(key.encode()).digest()) for key in ids)
         first += ids[: SHOWN - len(first)]

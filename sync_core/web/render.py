@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sync_core.rules.words import counted
+from sync_core.rules.words import counted, numbered
 from sync_core.web import words
 from sync_core.web.wire import Request, Response, html
 
@@ -36,7 +36,7 @@ def _environment() -> Environment:
         "counts": words.counts,
         "begun": words.begun,
     }
-    made.globals |= {"ago": words.ago, "counted": counted}
+    made.globals |= {"ago": words.ago, "counted": counted, "numbered": numbered}
     return made
 
 

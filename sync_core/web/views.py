@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from sync_core.flows.actions import RETRIED, done
 from sync_core.flows.explain import MATCHES, explain, named, reason_in_words
 from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure
 from sync_core.flows.failures import page as page_of
-from sync_core.flows.status import status
+from sync_core.flows.status import APPROVED, status
 from sync_core.flows.world import World
 from sync_core.model import Lane, State
-from sync_core.rules.alerts import ALERTS
+from sync_core.rules.alerts import ALERTS, FIRST
 from sync_core.rules.words import counted
 from sync_core.web.acts import LONGEST_REASON, guid, of_kind, state_of
 from sync_core.web.chart import chart
@@ -24,37 +24,25 @@ SIZE = 50
 EXPORTED = 1_000  # a page of the ledger
 EXPORT_S = 150.0  # the platform ends an HTTP request after 230 seconds
 LONGEST_SEARCH = 200
+WHOLE = timedelta(hours=23, minutes=45)  # of samples: 24 hours, but for a few that came late
 LEVELS = {"in step": "good", "catching up": "busy", "needs you": "warn", "not in step": "bad"}
 STATES = ("in step", "waiting", "parked", "held", "gone", "left out")
 WHERE = {
     "removals-held": ("actions/approve-removals", "Look at the removals"),
     "poison": ("failures", "Look at what failed"),
-    "not-in-step": ("failures", "Look at what is not in step"),
+    "not-in-step": ("failures", "Look at what waits, is parked or held"),
 }
 """Alerts that a page of ours helps with; for the others the checks say most."""
 
 
 SAID = {
-    "removals-held": "removals are held",
+    "removals-held": "approve-removals",
     "field-suspended": "is left alone",
     "wrong-pair": "stopped, ",
     "credentials-refused": "stopped, ",
     "stopped": "stopped, ",
 }
 """By alerts that are on: what a line of “needs you” says once more."""
-
-
-def quietly(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """*runs*, the latest first, with ticks that found nothing to do told together: `quiet` of them since `since`."""
-    told: list[dict[str, Any]] = []
-    for run in runs:
-        if run["what"] != "detect" or run["counts"] or run["trouble"]:
-            told.append(dict(run))
-        elif told and told[-1].get("quiet"):
-            told[-1] |= {"quiet": told[-1]["quiet"] + 1, "since": run["at"]}
-        else:
-            told.append({**run, "quiet": 1, "since": run["at"]})
-    return told
 
 
 def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
@@ -68,7 +56,9 @@ def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
         "states": STATES,
         "charts": [_lane(found, place, lane) for place, lane in enumerate(Lane, 1)],
         "done": done(world, query["done"]) if query.get("done") else "",
-        "runs": quietly(found["runs"]),
+        "runs": found["runs"],
+        "since": _since(found),
+        "approved": APPROVED,
         "groups": found["not in step"][:GROUPS],
         "more_groups": found["not in step"][GROUPS:],
         "retried": list(map(str, RETRIED)),
@@ -78,7 +68,7 @@ def main(world: World, query: Mapping[str, str]) -> dict[str, Any]:
 
 def _alert(found: Mapping[str, Any]) -> dict[str, Any]:
     page, text = WHERE.get(found["name"], ("actions/check", "Check everything"))
-    return {**found, "means": ALERTS.get(found["name"], ""), "page": page, "link": text}
+    return {**found, "means": ALERTS.get(found["name"], ""), "first": FIRST[found["name"]], "page": page, "link": text}
 
 
 def _besides(found: Mapping[str, Any]) -> list[str]:
@@ -90,7 +80,15 @@ def _besides(found: Mapping[str, Any]) -> list[str]:
 
 def _lane(found: Mapping[str, Any], place: int, lane: Lane) -> dict[str, Any]:
     points = [(datetime.fromisoformat(each[0]), int(each[place])) for each in found["backlog"]]
-    return {"name": str(lane), "chart": chart(points), **found["lanes (about)"][lane]}
+    about, now = found["lanes (about)"][lane], datetime.fromisoformat(found["at"])
+    points += [(now, about["messages"])] if points and points[-1][0] < now else []
+    return {"name": str(lane), "chart": chart(points), **about}
+
+
+def _since(found: Mapping[str, Any]) -> datetime | None:
+    """When the lines begin, if that is not as long ago as they get."""
+    begin = datetime.fromisoformat(found["backlog"][0][0]) if found["backlog"] else None
+    return begin if begin and datetime.fromisoformat(found["at"]) - begin < WHOLE else None
 
 
 # --- what is not in step --------------------------------------------------------------------------------------
@@ -133,7 +131,7 @@ def _row(each: Failure) -> dict[str, Any]:
         "due": each.due,
         "opens": each.kind == "opportunities",
         "retried": each.state in RETRIED,
-        "held": each.state == State.HELD,
+        "held": each.state == State.HELD and each.reason != APPROVED,
     }
 
 
@@ -172,7 +170,7 @@ def opportunity(world: World, text: str) -> dict[str, Any]:
         "others": others,
         "left_out": [{**each, "from": reason_in_words(each["reason"])} for each in found.get("left out", ())],
         "retried": state in RETRIED,
-        "held": state == State.HELD,
+        "held": state == State.HELD and found["ledger"]["reason"] != APPROVED,
         "summary": _summary(found, state),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from sync_core.rules.words import lasting
+from sync_core.rules.words import lasting, numbered
 
 NONE = "–"
 
@@ -58,6 +58,4 @@ def begun(text: str) -> str:
 
 def counts(found: Mapping[str, Any]) -> str:
     """`3 posted, 1 waiting`: the numbers of a run that are not zero."""
-    return ", ".join(
-        f"{number(value)} {name}" for name, value in found.items() if value and not isinstance(value, bool)
-    )
+    return ", ".join(numbered(value, name) for name, value in found.items() if value and not isinstance(value, bool))

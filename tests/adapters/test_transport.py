@@ -142,6 +142,8 @@ def test_nothing_was_done_where_nobody_listened(transport: Transport) -> None:
     with pytest.raises(Unavailable) as lost:
         transport.send("POST", url, read_timeout=1)
     assert not lost.value.unanswered
+    host = url.removeprefix("http://")
+    assert str(lost.value).endswith(f"(ConnectionError): nothing answers at {host}, so check the URL if that lasts")
 
 
 def test_a_body_that_drips_in_is_given_up(clock: FakeClock, transport: Transport) -> None:

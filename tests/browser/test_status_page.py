@@ -396,6 +396,9 @@ def test_on_a_phone_nothing_scrolls_sideways_and_nothing_is_a_barrier(browser: B
                 "Math.max(...[...document.querySelectorAll('tr')].map(e => e.offsetHeight), 0)"
             )
             found[name] = (width, tallest < 400, visitor.barriers())
+        visitor.page.goto(pages["the status"])
+        rights = "[...document.querySelectorAll('#ledger-table td')].map(e => e.getBoundingClientRect().right)"
+        assert visitor.page.evaluate(f"Math.max(...{rights}) <= innerWidth"), "no state hidden at the side"
     visitor.require_clean()
 
     assert found == dict.fromkeys(pages, (PHONE["width"], True, []))
@@ -433,7 +436,7 @@ def test_a_screen_reader_is_told_of_sections_and_tables(showcase: Showcase, visi
     page.goto(showcase.page)
 
     assert page.get_by_role("status").inner_text() == page.locator("#verdict").inner_text()
-    for name in ("Not in step, by reason", "The ledger", "Backlog of the last 24 hours", "The last runs"):
+    for name in ("Waiting, parked, held, by reason", "The ledger", "Backlog of the last 24 hours", "The last runs"):
         assert page.get_by_role("region", name=name).count() == 1
     assert page.get_by_role("table", name="Records by state").get_by_role("columnheader").count() == 8
     assert page.get_by_role("navigation", name="Pages").get_by_role("link", name="Status").get_attribute("aria-current")

@@ -21,7 +21,7 @@ import sync_core
 from bench.documents import PLACES, written
 from sync_core.cli import _parser
 from sync_core.mapping import SyncConfig, parse
-from sync_core.rules.alerts import ALERTS
+from sync_core.rules.alerts import ALERTS, FIRST
 from sync_core.settings import HARMLESS, Settings, _environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -182,6 +182,15 @@ def test_the_runbook_has_a_heading_for_each_alert_and_no_other() -> None:
     found = re.findall(r"^### `([^`]+)` \S", section(text_of(DOCS / "operations.md"), "Alerts"), re.MULTILINE)
 
     assert found == list(ALERTS)
+
+
+def test_where_to_begin_with_an_alert_is_the_first_step_of_the_runbook() -> None:
+    headings = re.split(r"^### `([^`]+)`", section(text_of(DOCS / "operations.md"), "Alerts"), flags=re.MULTILINE)
+    parts = dict(zip(headings[1::2], headings[2::2], strict=True))
+    steps = {name: re.findall(r"^1\. (.*)$", part.replace("`", ""), re.MULTILINE) for name, part in parts.items()}
+
+    assert FIRST.keys() == ALERTS.keys() == steps.keys()
+    assert [name for name, first in FIRST.items() if not steps[name] or not steps[name][0].startswith(first)] == []
 
 
 @pytest.mark.parametrize("page", ["go-live.md", "moving-from-native.md"])

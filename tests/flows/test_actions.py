@@ -50,7 +50,8 @@ def test_the_latest_entry_comes_first(stage: Stage) -> None:
     entries = latest(stage)
 
     assert entries[0] == {"at": "2026-03-02T09:00:00+00:00", "who": "entra:x", "what": "resumed the sync"}
-    assert entries[1]["what"] == "paused the sync: still"
+    was = "it was paused already, since 2026-03-02 08:00 UTC"
+    assert entries[1]["what"] == f"pause: {was}; the reason is another one now: still"
     assert len(latest(stage)) == 3
 
 

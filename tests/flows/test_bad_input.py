@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,11 +136,12 @@ def test_an_address_that_marketo_refuses_gives_no_role_and_stops_nobody(stage: S
 
 
 def test_an_unreadable_configuration_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"missing\.toml can't be read"):
-        read_config(tmp_path / "missing.toml")
+    settings = Stage().settings
+    with pytest.raises(ConfigurationError, match=r"SYNC_CONFIG: other/missing\.toml can't be read: No such file"):
+        read_config(replace(settings, sync_config="other/missing.toml"))
     (tmp_path / "latin.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="UTF-8"):
-        read_config(tmp_path / "latin.toml")
+        read_config(replace(settings, sync_config=str(tmp_path / "latin.toml")))
 
 
 def test_a_record_too_large_for_any_call_harms_only_itself(stage: Stage, org: Org) -> None:

@@ -260,13 +260,13 @@ def test_part_of_a_name_is_enough(stage: Stage, org: Org, capsys: Any) -> None:
 def test_several_with_such_a_name_are_listed_with_their_ids(stage: Stage, org: Org, capsys: Any) -> None:
     other = org.opportunity("Deal " + "of a name that goes on and on " * 3)
 
-    assert cli.main(["explain", "deal"]) == cli.USAGE
+    assert cli.main(["explain", "deal"]) == cli.PROBLEMS
     told = capsys.readouterr().out
     assert org.deal in told
     assert other in told
     assert max(map(len, told.splitlines())) <= 80
 
-    assert cli.main(["explain", "deal", "--json"]) == cli.USAGE
+    assert cli.main(["explain", "deal", "--json"]) == cli.PROBLEMS
     assert set(json.loads(capsys.readouterr().out)["matches"]) == {org.deal, other}
 
 
@@ -274,7 +274,7 @@ def test_of_very_many_with_such_a_name_it_says_that_there_are_more(stage: Stage,
     for number in range(25):
         org.opportunity(f"Deal {number}")
 
-    assert cli.main(["explain", "deal"]) == cli.USAGE
+    assert cli.main(["explain", "deal"]) == cli.PROBLEMS
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "At least 20 opportunities have such a name; ask again with an id, or more of it:"
     assert len(told) == 21

@@ -10,6 +10,7 @@ import pytest
 from sync_core import cli
 from sync_core.engine import PAIR_CHECK_S, Engine
 from sync_core.errors import WrongPair
+from sync_core.flows import actions
 from sync_core.flows.status import approve_removals, pause, repoint
 from sync_core.model import State
 from tests.builders import an_id
@@ -109,6 +110,26 @@ def test_what_was_deleted_meanwhile_goes_by_its_id_once_all_ids_were_compared(
 
     assert wrong(stage) == []
     assert set(stage.opportunities()) == {kept}
+
+
+def test_of_ids_said_to_be_gone_only_what_marketo_holds_counts_as_removed(stage: Stage, org: Org) -> None:
+    """One that never was leaves a row, as a fence against what is posted late, and nothing of the guard's number."""
+    stage.sync()
+    org.delete("opportunity", org.deal)
+    lose(stage)
+    stage.sync()
+    never = "00000000-0000-4000-8000-00000000dead"
+    told = actions.resync(stage.world, [org.deal, never], who="test", gone=True).what
+    stage.drain()
+    stage.tick()
+    stage.sync()
+
+    assert told.startswith("queued as gone, to be taken from Marketo unless a comparison of all ids finds them: ")
+    assert stage.opportunities() == {}
+    assert {row.state for row in stage.world.opportunities.rows([org.deal, never]).values()} == {State.GONE}
+    removed = stage.world.documents.read("counter", "removals")
+    assert removed is not None
+    assert removed.value["opportunities"] == 1
 
 
 def test_a_role_whose_name_changed_meanwhile_stays_beside_the_new_one(stage: Stage, org: Org) -> None:

@@ -906,10 +906,10 @@ def test_what_stays_held_is_a_problem(command: Stage, org: Org) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--out", "missing/plan.json"], "--out: No such file or directory. Nothing was done"),
-        (["--diff", "missing.json"], "--diff: No such file or directory. Nothing was done"),
+        (["--out", "missing/plan.json"], "--out: missing/plan.json: No such file or directory. Nothing"),
+        (["--diff", "missing.json"], "--diff: missing.json: No such file or directory. Nothing was"),
         (["--diff", "pyproject.toml"], "--diff: the file is no plan that `plan --out` wrote"),
-        (["--diff", "docs"], "--diff: Is a directory. Nothing was done"),
+        (["--diff", "docs"], "--diff: docs: Is a directory. Nothing was done"),
     ],
 )
 def test_a_file_that_is_none_is_wrong_usage(command: Stage, options: list[str], told: str, capsys: Any) -> None:

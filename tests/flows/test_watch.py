@@ -222,8 +222,8 @@ def test_people_are_told_when_it_begins_and_when_it_is_over_and_not_in_between(
     stage.engine.watch()
     assert [lines for _, lines in channel.told] == [
         [
-            "removals-held: 1 opportunity with removals that wait for approval. "
-            "How to look and to mend: docs/operations.md, removals-held"
+            "removals-held: 1 opportunity with removals that wait for approval. See what it is, by name: "
+            "python -m sync_core approve-removals. All of it: docs/operations.md, removals-held"
         ]
     ]
 
@@ -532,6 +532,99 @@ def test_a_stop_among_deliveries_that_pass_stays_one_alert(stage: Stage, org: Or
         stage.engine.watch()
 
     assert [lines for _, lines in channel.told[1:]] == [["stopped: over"]]
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_stop_ends_once_what_it_put_back_came_again_and_says_meanwhile_that_others_pass(
+    stage: Stage, org: Org, lane: Lane
+) -> None:
+    stage.sync()
+    rows = stage.world.source.rows
+
+    def refuse(*_: Any) -> Any:
+        raise CredentialsRefused("Marketo does not accept MARKETO_CLIENT_ID and MARKETO_CLIENT_SECRET.")
+
+    object.__setattr__(stage.world.source, "rows", refuse)
+    stage.world.queue.put(Work((org.deal,), lane=lane))
+    stage.drain()
+    object.__setattr__(stage.world.source, "rows", rows)
+    assert names(stage) == ["credentials-refused"]
+
+    stage.clock.sleep(120)
+    stage.world.queue.put(Work((org.deal,), lane=lane))
+    stage.drain()
+    found = stage.engine.watch()
+    told = "(last at 08:00:00 UTC, and well since 08:02:00 UTC: over within six minutes of the last, if it stays well)"
+    assert [alert["name"] for alert in found["alerts"]] == ["credentials-refused"]
+    assert found["verdict"]["text"].endswith(told)
+
+    stage.clock.sleep(200)
+    stage.drain()
+    assert names(stage) == ["credentials-refused"]
+    stage.clock.sleep(60)
+    assert names(stage) == []
+
+
+def test_a_tick_that_goes_well_ends_the_stop_of_the_one_before(stage: Stage, org: Org) -> None:
+    stage.sync()
+    changes = stage.world.source.changes
+
+    def refuse(*_: Any) -> Any:
+        raise ConfigurationError("give the application user Read on contact")
+
+    object.__setattr__(stage.world.source, "changes", refuse)
+    with pytest.raises(ConfigurationError):
+        stage.tick()
+    assert names(stage) == ["stopped"]
+    object.__setattr__(stage.world.source, "changes", changes)
+    stage.tick()
+
+    assert names(stage) == []
+
+
+def test_of_a_lane_that_stands_still_nobody_says_when_it_is_empty(stage: Stage, org: Org) -> None:
+    def empty_in() -> Any:
+        return status(stage.world)["lanes (about)"]["slow"]["minutes until empty"]
+
+    stage.sync()
+    for _ in range(3):
+        stage.world.queue.put(Work((org.deal,), lane=Lane.SLOW, force=True))
+    stage.deliver(Lane.SLOW)
+    assert empty_in() == 1, "never 0 with messages"
+    actions.pause(stage.world, "", who="test")
+    assert empty_in() is None
+    actions.resume(stage.world, who="test")
+    assert empty_in() == 1
+
+    def refuse(*_: Any) -> Any:
+        raise CredentialsRefused("the secret has expired")
+
+    object.__setattr__(stage.world.source, "rows", refuse)
+    stage.deliver(Lane.SLOW)
+    assert empty_in() is None
+
+
+def test_ticks_without_work_push_no_delivery_out_of_the_last_runs(stage: Stage, org: Org) -> None:
+    stage.sync()
+    for _ in range(60):
+        stage.clock.sleep(FIVE_MINUTES)
+        stage.tick()
+
+    first, *others = status(stage.world)["runs"]
+    assert (first["what"], first["quiet"]) == ("detect", 50)
+    assert {run["what"] for run in others} == {"fresh"}
+
+
+def test_what_needs_people_leads_the_message_while_a_backlog_is_worked_off(
+    stage: Stage, org: Org, channel: Channel
+) -> None:
+    stage.sync()
+    stage.world.queue.put(Work((org.deal,), lane=Lane.SLOW))
+    stage.world.opportunities.write([LedgerRow("0" * 36, state=State.HELD, reason="removals held: x")])
+    stage.engine.watch()
+
+    ((title, _),) = channel.told
+    assert title.startswith("Opportunity Sync (123-EMU-456): more removals than pass without approval. Catching up: ")
 
 
 def test_poison_of_the_last_hour_is_counted_however_many_deliveries_came_since(stage: Stage, org: Org) -> None:

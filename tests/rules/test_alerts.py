@@ -29,6 +29,7 @@ def well() -> dict[str, Any]:
         "oldest change not in Marketo": {"at": None, "seconds": None},
         "last tick": {"at": ago(minutes=2), "seconds": 120, "read": ago(minutes=2)},
         "stops": [],
+        "removals approved": 0,
         "needs you": [],
         "companies": {"parked": 0},
         "poison within an hour": 0,
@@ -68,7 +69,7 @@ def with_(place: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def stopped(kind: str) -> Callable[[dict[str, Any]], None]:
-    return with_("stops", [{"trouble": "correct it", "kind": kind}])
+    return with_("stops", [{"trouble": "correct it", "kind": kind, "last": ago(), "well": None}])
 
 
 def test_a_sync_that_runs_and_has_nothing_to_do_is_well() -> None:
@@ -77,7 +78,7 @@ def test_a_sync_that_runs_and_has_nothing_to_do_is_well() -> None:
     assert on(found) == {}
     assert verdict(found) == {
         "level": "in step",
-        "text": "In step: what changed in Dynamics until 2026-03-02T12:00Z is in Marketo",
+        "text": "In step: what changed in Dynamics until 2026-03-02 12:00 UTC is in Marketo",
     }
 
 
@@ -194,12 +195,12 @@ def test_a_schedule_of_once_a_day_is_not_missed_at_noon() -> None:
         (
             {"opportunities/waiting": 6},
             "in step",
-            "In step: what changed in Dynamics until 2026-03-02T12:00Z is in Marketo",
+            "In step: what changed in Dynamics until 2026-03-02 12:00 UTC is in Marketo",
         ),
         (
             {"oldest change not in Marketo/at": ago(minutes=9)},
             "in step",
-            "In step: what changed in Dynamics until 2026-03-02T11:53Z is in Marketo",
+            "In step: what changed in Dynamics until 2026-03-02 11:53 UTC is in Marketo",
         ),
         ({"opportunities/parked": 12}, "needs you", "In step, but for what needs you: 12 parked; what changed"),
         ({"opportunities/held": 200}, "needs you", "In step, but for what needs you: 200 held; what changed"),
@@ -220,8 +221,28 @@ def test_a_schedule_of_once_a_day_is_not_missed_at_noon() -> None:
             "catching up",
             "Catching up: contact is read from the start",
         ),
-        ({"paused": {"since": ago(minutes=3), "why": ""}}, "not in step", "Paused since 2026-03-02T11:59Z"),
-        ({"stops": [{"kind": "X", "trouble": "correct it"}]}, "not in step", "Not in step: correct it"),
+        (
+            {"opportunities/held": 9, "removals approved": 9, "opportunities/waiting": 2},
+            "in step",
+            "In step: what changed in Dynamics until 2026-03-02 12:00 UTC is in Marketo, but for 2 that wait "
+            "and 9 approved removals, which go with the next delivery",
+        ),
+        (
+            {"paused": {"since": ago(minutes=3), "why": "cleaning up"}},
+            "not in step",
+            "Paused since 2026-03-02 11:59 UTC (cleaning up): nothing is sent",
+        ),
+        ({"paused": {"since": ago(minutes=3), "why": ""}}, "not in step", "Paused since 2026-03-02 11:59 UTC"),
+        (
+            {"stops": [{"kind": "X", "trouble": "correct it.", "last": ago(minutes=4), "well": None}]},
+            "not in step",
+            "Not in step: correct it",
+        ),
+        (
+            {"stops": [{"kind": "X", "trouble": "correct it.", "last": ago(minutes=4), "well": ago(minutes=2)}]},
+            "not in step",
+            "Not in step: correct it (last at 11:58:00 UTC, and well since 12:00:00 UTC: over within six minutes",
+        ),
     ],
 )
 def test_one_line_says_how_it_stands(changes: dict[str, Any], level: str, text: str) -> None:
@@ -246,7 +267,7 @@ PLACES = ["oldest change not in Marketo/at", "last tick/at", "last tick/read"]
                 st.sampled_from([f"opportunities/{s}" for s in ("waiting", "parked", "held")]), st.integers(0, 9)
             ),
             st.tuples(st.just("paused"), st.just({"since": ago(minutes=9), "why": "x"})),
-            st.tuples(st.just("stops"), st.just([{"trouble": "t", "kind": "X"}])),
+            st.tuples(st.just("stops"), st.just([{"trouble": "t", "kind": "X", "last": ago(), "well": None}])),
             st.tuples(st.just("needs you"), st.just(["something"])),
             st.tuples(st.just("feeds/contact"), st.just({**FEED, "mode": "overlap"})),
         )

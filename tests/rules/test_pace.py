@@ -59,6 +59,12 @@ def test_an_empty_lane_is_empty_now() -> None:
     assert (found["records"], found["minutes until empty"]) == (0, 0)
 
 
+def test_what_is_left_takes_a_minute_at_least() -> None:
+    runs = [{"at": NOW.isoformat(), "seconds": 0.0, "size": 300, "done": 300}]
+
+    assert forecast(1, runs, NOW)["minutes until empty"] == 1
+
+
 def test_in_words() -> None:
     assert in_words(forecast(1, [ended(0)], NOW)) == "about 1 message, empty in 1 minute"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sync_core.mapping import parse
-from sync_core.rules.words import key_in_words, rules_in_words, source_in_words
+from sync_core.rules.words import key_in_words, numbered, rules_in_words, source_in_words
 
 
 @pytest.mark.parametrize(
@@ -107,3 +107,19 @@ def test_the_rest() -> None:
             "an opportunity that is deleted in Dynamics stays in Marketo and is marked there; the mark is gone = yes"
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "told"),
+    [
+        (1, "opportunity rows", "1 opportunity row"),
+        (1, "people calls", "1 people call"),
+        (1, "links lost", "1 link lost"),
+        (1, "opportunities", "1 opportunity"),
+        (1, "sales persons parked", "1 sales person parked"),
+        (1, "in step", "1 in step"),
+        (2_000, "opportunities posted", "2,000 opportunities posted"),
+    ],
+)
+def test_of_one_the_noun_is_one(number: int, name: str, told: str) -> None:
+    assert numbered(number, name) == told

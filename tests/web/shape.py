@@ -36,6 +36,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "last tick": {"at": None, "seconds": None, "read": None},
         "healthy": False,
         "stops": [],
+        "removals approved": 0,
         "poison within an hour": 0,
         "opportunities": states(),
         "companies": states(),
@@ -83,9 +84,9 @@ def a_status(**changes: Any) -> dict[str, Any]:
         for each in range(50)
     ]
     found = an_empty_status(
-        verdict={"level": "not in step", "text": "Not in step: no tick since 2026-03-02T07:20Z"},
+        verdict={"level": "not in step", "text": "Not in step: no tick since 2026-03-02 07:20 UTC"},
         alerts=[
-            {"name": "tick-missed", "since": before(minutes=30), "text": "no tick since 2026-03-02T07:20Z"},
+            {"name": "tick-missed", "since": before(minutes=30), "text": "no tick since 2026-03-02 07:20 UTC"},
             {"name": "removals-held", "since": before(hours=3), "text": "200 opportunities with removals that wait"},
         ],
         paused={"since": before(minutes=40), "why": "Marketo is being cleaned up"},

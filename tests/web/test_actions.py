@@ -112,7 +112,7 @@ def test_pause_and_resume(stage: Stage, browser: Browser) -> None:
     paused = browser.do("pause", {"why": "Marketo is being  cleaned up " + "x" * 500})
     assert "Marketo is being cleaned up" in paused.ids["paused"]
     assert len(paused.ids["paused"]) < actions.LONGEST_WHY + 100
-    assert "It is paused already" in browser.open("actions/pause").text
+    assert "It is paused already, since 2026-03-02 08:00 UTC" in browser.open("actions/pause").text
 
     resumed = browser.do("resume")
     assert "paused" not in resumed.ids
@@ -188,6 +188,23 @@ def test_removals_are_shown_with_names_and_roles(stage: Stage, org: Org, browser
     for asked in (browser.open("actions/approve-removals"), browser.open("actions/approve-removals", id=org.deal)):
         assert f"{org.deal} Deal, 1 role" in asked.ids["removals"]
     assert f"{gone[0]} not in Dynamics any more, 0 roles" in browser.open("actions/approve-removals").ids["removals"]
+    org.delete("opportunity", org.deal)
+    asked = browser.open("actions/approve-removals", id=org.deal)
+    assert f"{org.deal} Deal, not in Dynamics any more, 1 role" in asked.ids["removals"], "by Marketo's name"
+
+
+def test_what_was_approved_is_not_asked_for_again(stage: Stage, org: Org, browser: Browser) -> None:
+    stage.sync()
+    fill(stage, State.HELD)
+    page = browser.do("approve-removals")
+
+    assert "approve-removals" not in page.ids
+    assert "alert-removals-held" not in page.ids
+    assert "held approved: goes with the next delivery" in page.ids["groups-table"].replace(", held", " held")
+    assert "Approve" not in page.ids["groups-table"]
+    assert "3 approved removals, which go with the next delivery" in page.ids["verdict"]
+    assert "Approve" not in browser.open("failures").ids["failures-table"]
+    assert "No removal waits for approval." in browser.open("actions/approve-removals").text
 
 
 @pytest.mark.parametrize("query", [{}, {"id": an_id(1)}])

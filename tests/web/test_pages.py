@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.flows.failures import of_ids as failures_of
-from sync_core.flows.status import status
+from sync_core.flows.status import quietly, status
 from sync_core.model import LedgerRow, State
 from sync_core.web import views
 from sync_core.web.acts import ACTIONS
@@ -27,7 +27,7 @@ from tests.flows.org import Org
 from tests.flows.test_actions import an_id, fill
 from tests.stage import Stage
 from tests.web.browser import HOST, KEY, Browser, Page, a_site
-from tests.web.shape import a_lane, a_status, an_empty_status
+from tests.web.shape import a_lane, a_status, an_empty_status, before
 
 HOSTILE = "</p><script>alert(1)</script><img src=x onerror=alert(1)>\"'{{ 7*7 }}&amp; javascript:alert(1)"
 
@@ -83,9 +83,10 @@ def test_a_bad_day_shows_everything(browser: Browser, monkeypatch: pytest.Monkey
 
     page = browser.open()
 
-    assert page.ids["verdict"] == "Not in step: no tick since 2026-03-02T07:20Z"
+    assert page.ids["verdict"] == "Not in step: no tick since 2026-03-02 07:20 UTC"
     assert page.ids["oldest"] == "42 minutes"
     assert page.ids["alert-tick-missed"].startswith("No tick since")
+    assert "First: See what it is, by name: python" in page.ids["alert-removals-held"]
     assert "docs/operations.md, “removals-held”" in page.ids["alert-removals-held"]
     assert page.ids["needs-you"] == "31 opportunities are parked: `failures list --state parked` says why"
     assert "Marketo is being cleaned up" in page.ids["paused"]
@@ -102,11 +103,44 @@ def test_a_bad_day_shows_everything(browser: Browser, monkeypatch: pytest.Monkey
     assert page.ids["last-read"] == "Read last 45 minutes ago."
     assert "opportunity.region__c : Marketo has no such field" in page.ids["left-alone"]
     assert "amber Dynamics, change tracking: off for connection" in page.ids["warnings"]
+    assert "by this app" in page.ids["warnings"]
+    assert page.ids["nav-failures"] == "Waiting, parked, held"
+    assert "Backlog of the last 24 hours" in page.text
     assert "the webhook answered 410" in page.ids["webhook"]
     assert page.ids["runs-table"].count("UTC") == 50
     assert "40 seconds, 3 minutes" in page.ids["runs-table"]
     assert "function key paused the sync" in page.ids["actions-table"]
     assert "sales persons 120" in page.ids["ledger-table"]
+
+
+def test_what_is_known_from_elsewhere_or_before_says_so(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = a_status()["Marketo calls"] | {"used today": 73, "subscription today": 22}
+    checked = {"at": before(minutes=1), "by": "command line: root", "checks": []}
+    backlog = [[before(minutes=28), 2, 0], [before(minutes=4), 1, 0]]
+    lanes = {"fresh": a_lane(messages=9), "slow": a_lane()}
+    found = {"Marketo calls": calls, "warnings": checked, "backlog": backlog, "lanes (about)": lanes}
+    shows(monkeypatch, a_status(**found))
+
+    page = browser.open()
+
+    assert "Everybody's: 22 of 50,000 (asked 12 minutes ago, before our last calls)" in page.text
+    assert "from a command line: root, with the settings there: nothing was amber or red" in page.ids["warnings"]
+    assert "Backlog since 07:32 UTC" in page.text
+    assert "from 07:32 to 08:00 UTC: 9 at the end, at most 9 (at 08:00 UTC)" in page.ids["chart-fresh-desc"]
+    assert "now, 08:00 UTC" in page.ids["backlog-fresh"]
+
+
+def test_whoever_wants_to_stop_the_sync_finds_that_beside_the_verdict(browser: Browser) -> None:
+    ids = list(browser.open().ids)
+
+    assert ids.index("refresh") < ids.index("verdict") < ids.index("pause") < ids.index("numbers")
+
+
+def test_what_is_to_be_done_with_a_list_stands_above_it(stage: Stage, browser: Browser) -> None:
+    fill(stage, State.PARKED)
+    ids = list(browser.open("failures").ids)
+
+    assert ids.index("redrive-all") < ids.index("failures-table")
 
 
 def test_of_many_reasons_the_most_frequent_are_listed(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +297,7 @@ def test_failures_are_chosen_by_kind_state_reason_and_text(stage: Stage, browser
     assert listed(reason="1003: a value is invalid (name)") == set(parked)
     assert listed(text="INVALID") == set(parked)
     assert listed(text=an_id(10)) == {an_id(10)}
-    assert browser.open("failures", text="nothing").ids["none"] == "Nothing like that is out of step."
+    assert browser.open("failures", text="nothing").ids["none"] == "Nothing like that waits, is parked or held."
 
 
 @pytest.mark.parametrize("number", [0, 3])
@@ -587,7 +621,7 @@ def test_ticks_that_found_nothing_to_do_are_told_together() -> None:
 
     runs = [run(9), run(8), run(7, "fresh"), run(6), run(5, trouble="no answer"), run(4, counts={"due": 1}), run(3)]
 
-    told = [(each["at"][14:16], each.get("quiet"), each.get("since", "")[14:16]) for each in views.quietly(runs)]
+    told = [(each["at"][14:16], each.get("quiet"), each.get("since", "")[14:16]) for each in quietly(runs)]
 
     assert told == [
         ("09", 2, "08"),

@@ -1283,7 +1283,7 @@ CHANGES = (
         "a stop begins and ends with every delivery",
         "2.9",
         STATUS,
-        "STOPPED_FOR = timedelta(minutes=10)",
+        "STOPPED_FOR = timedelta(minutes=6)",
         "STOPPED_FOR = timedelta(0)",
         WATCHED + "test_a_stop_among_deliveries_that_pass_stays_one_alert",
     ),

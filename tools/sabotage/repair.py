@@ -13,6 +13,7 @@ VALIDATE = "sync_core/flows/validate.py"
 
 COMMANDS = "tests/test_cli.py::"
 LOST = "tests/flows/test_lost_state.py::"
+WATCHED = "tests/flows/test_watch.py::"
 
 CHANGES = (
     Change(
@@ -46,6 +47,46 @@ CHANGES = (
         'shown = world.source.rows("opportunity", list(rows), {"name"}) if rows else {}',
         'shown = dict.fromkeys(rows, {"name": ""})',
         COMMANDS + "test_held_removals_are_named_with_their_roles_and_some_can_be_approved",
+    ),
+    Change(
+        "what was approved is listed as if nobody had",
+        "2.7",
+        STATUS,
+        "[pointer.id for pointer in pointers if pointer.reason != APPROVED]",
+        "[pointer.id for pointer in pointers]",
+        "tests/web/test_actions.py::test_what_was_approved_is_not_asked_for_again",
+    ),
+    Change(
+        "what Marketo never held counts as removed",
+        "2.7",
+        "sync_core/flows/reconcile.py",
+        "if not case.held and (case.there or case.row.roles)]",
+        "if not case.held]",
+        LOST + "test_of_ids_said_to_be_gone_only_what_marketo_holds_counts_as_removed",
+    ),
+    Change(
+        "a choice that nothing matches is an all-clear",
+        "2.9",
+        CLI,
+        'print("nothing matches" if any(tally.reasons for tally in tallies.values()) else "everything is in step")',
+        'print("everything is in step")',
+        COMMANDS + "test_a_choice_that_nothing_matches_is_no_all_clear",
+    ),
+    Change(
+        "a stop ends with whatever goes well first",
+        "2.9",
+        STATUS,
+        'lately = name != "detect" and datetime.fromisoformat(run["at"]) > now - STOPPED_FOR',
+        "lately = False",
+        WATCHED + "test_a_stop_ends_once_what_it_put_back_came_again_and_says_meanwhile_that_others_pass",
+    ),
+    Change(
+        "ticks without work push deliveries out of the last runs",
+        "2.9",
+        STATUS,
+        'return quietly(sorted(every, key=lambda each: str(each["at"]), reverse=True))[:RUNS]',
+        'return quietly(sorted(every, key=lambda each: str(each["at"]), reverse=True)[:RUNS])',
+        WATCHED + "test_ticks_without_work_push_no_delivery_out_of_the_last_runs",
     ),
     Change(
         "what Dynamics shows is taken for gone by an operator's word",
