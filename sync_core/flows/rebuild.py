@@ -28,7 +28,7 @@ from sync_core.flows.failures import by_reason
 from sync_core.flows.guard import PAUSE, REMOVALS_HELD, ask_for_comparison, check_pair
 from sync_core.flows.observe import asked, chunks, suspended
 from sync_core.flows.reconcile import reconcile
-from sync_core.flows.references import COMPANY_ID, SALES_PERSON_ID
+from sync_core.flows.references import COMPANY_ID, NOW_THERE, SALES_PERSON_ID
 from sync_core.flows.rehearsal import (
     KEYS,
     TIME_BOX_S,
@@ -36,6 +36,7 @@ from sync_core.flows.rehearsal import (
     DocumentsOver,
     Foretold,
     Kept,
+    QueueApart,
     Rehearsal,
     rehearse,
     role_of,
@@ -164,8 +165,10 @@ class _Rebuild:
         self.people = PeopleFound(real.people, self.marketo)
         self.connections = ConnectionsFound(real.connections)
         self.documents = DocumentsOver(real.documents)
+        rehearsal.queue = QueueOfReads(rehearsal.kept)
         over = replace(
             rehearsal.world,
+            queue=rehearsal.queue,
             target=self.marketo,
             people=self.people,
             connections=self.connections,
@@ -315,6 +318,14 @@ class Asked(Foretold):
     def _ask_who_is_told(self, records: Sequence[Mapping[str, Any]], known: Sequence[bool]) -> None:
         missing = (record for record, there in zip(records, known, strict=True) if not there)
         self.roles_of |= {str(record[OPPORTUNITY_ID]): () for record in missing}
+
+
+class QueueOfReads(QueueApart):
+    """No company is there by what is only foretold: its opportunities would be looked at for ever."""
+
+    def put(self, work: Work, *, after: timedelta = timedelta(0)) -> None:
+        if work.why != NOW_THERE:
+            super().put(work, after=after)
 
 
 class PeopleFound:

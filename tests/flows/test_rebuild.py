@@ -178,7 +178,8 @@ def test_what_differs_in_marketo_waits_and_sync_mends_exactly_that(stage: Stage)
         if call["kind"] == "write"
         for _ in range(sum(call["statuses"].values()))
     )
-    assert touched == {"opportunities.json": 3, "opportunities/roles.json": 2, "companies.json": 1}
+    # What waits is trusted in nothing: Acme, which its opportunities name, is posted with them.
+    assert touched == {"opportunities.json": 3, "opportunities/roles.json": 2, "companies.json": 2}
 
 
 def test_what_changed_in_dynamics_meanwhile_waits_too(stage: Stage, org: Org) -> None:
@@ -265,7 +266,8 @@ def test_what_was_deleted_meanwhile_is_found_by_its_company_and_goes_once_approv
 
 @pytest.mark.parametrize("policy", ["keep", "flag"])
 def test_what_is_kept_or_marked_when_it_is_deleted_needs_nobody(policy: str) -> None:
-    stage = Stage(changes={'policy    = "delete"': f'policy    = "{policy}"\nflag = {{ nextStep = "gone" }}'})
+    flags = 'flag = { nextStep = "gone" }' if policy == "flag" else ""
+    stage = Stage(changes={"[removals]": f'[removals]\npolicy = "{policy}"\n{flags}'})
     org = Org(stage)
     stage.sync()
     org.delete("opportunity", org.deal)
@@ -342,8 +344,7 @@ def test_nobody_who_is_not_in_marketo_is_remembered_as_if_he_were() -> None:
     lose(stage)
     rebuild(stage.world)
 
-    assert new not in people(stage)
-    assert all(lead > 0 for lead in people(stage).values())
+    assert people(stage)[new] == 0, "he is missing"
     row = stage.world.opportunities.content[org.deal]
     assert (row.reason, row.roles) == (DIFFERS.format("roles"), ())
     stage.sync()
@@ -470,7 +471,8 @@ def test_wherever_it_dies_running_it_again_ends_the_same(after: int) -> None:
         assert stage.world.documents.read("feed", "opportunity") is None
     stage.dataverse_wire.fault = stage.marketo_wire.fault = None
     writes = stage.writes()
-    assert stage.tick().counts == {} or stage.world.documents.read(*PAUSE) is None
+    if stage.world.documents.read(*PAUSE):
+        assert stage.tick().counts == {}
     if stage.world.documents.read("feed", "opportunity") is None:
         rebuild(stage.world)
 
