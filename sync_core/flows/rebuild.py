@@ -221,28 +221,37 @@ class _Rebuild:
     # --- what Dynamics no longer leads to -----------------------------------------------------------------------
 
     def _ask_marketo(self) -> None:
-        """By the accounts of Dynamics: companies that no opportunity names any more, opportunities that are gone."""
+        """By the accounts and users of Dynamics: what no opportunity names any more, opportunities that are gone."""
         for accounts in chunks(chain.from_iterable(self.world.source.ids("account"))):
-            self._ask_about(accounts)
-            self.marketo.forget()
+            self._look_for_opportunities(self._adopt("accounts", accounts))
+        if self.world.config.owner.salesperson:
+            for users in chunks(chain.from_iterable(self.world.source.ids("systemuser"))):
+                self._adopt("users", users)
 
-    def _ask_about(self, accounts: Sequence[str]) -> None:
-        companies, opportunities = self.ledgers["accounts"], self.ledgers["opportunities"]
-        by_key = {companies.key.external(account): account for account in accounts}
-        there = list(self._patiently(lambda: asked(self._companies, list(by_key))))
-        self._deliver_all(Work(accounts=self._unknown("accounts", [by_key[key] for key in there]), why=WHY))
-        keys = self._patiently(lambda: asked(self._opportunities, there)) if there else {}
-        ids = sorted({found for key in keys if (found := _id_of(key, opportunities.key))})
-        unknown = self._unknown("opportunities", ids)
+    def _adopt(self, name: str, ids: Sequence[str]) -> list[str]:
+        """Deliver those that Marketo has and the ledger does not know; the keys of all that Marketo has."""
+        by_key = {self.ledgers[name].key.external(key): key for key in ids}
+
+        def there(keys: Sequence[str]) -> Mapping[str, Any]:
+            return self.marketo.records(KINDS[name], keys, ())
+
+        found = list(self._patiently(lambda: asked(there, list(by_key))))
+        self._deliver_all(work_of(KINDS[name], self._unknown(name, [by_key[key] for key in found]), WHY))
+        return found
+
+    def _look_for_opportunities(self, companies: list[str]) -> None:
+        """Nobody but Marketo knows an opportunity any more that was deleted while there was no state."""
+
+        def of_companies(keys: Sequence[str]) -> Mapping[str, None]:
+            return dict.fromkeys(self.marketo.opportunities_of(keys))
+
+        ledger = self.ledgers["opportunities"]
+        keys = self._patiently(lambda: asked(of_companies, companies)) if companies else {}
+        unknown = self._unknown("opportunities", sorted({found for key in keys if (found := _id_of(key, ledger.key))}))
         shown = self.world.source.rows("opportunity", unknown, {"opportunityid"}) if unknown else {}
         self._deliver_all(Work(tuple(shown), why=WHY))
-        self._patiently(lambda: opportunities.hold([key for key in unknown if key not in shown]))
-
-    def _companies(self, keys: Sequence[str]) -> Mapping[str, Any]:
-        return self.marketo.records(MarketoObject.COMPANY, keys, ())
-
-    def _opportunities(self, companies: Sequence[str]) -> Mapping[str, None]:
-        return dict.fromkeys(self.marketo.opportunities_of(companies))
+        self._patiently(lambda: ledger.hold([key for key in unknown if key not in shown]))
+        self.marketo.forget()
 
     def _unknown(self, kind: str, ids: Collection[str]) -> tuple[str, ...]:
         known = self.real.ledgers[kind].rows(ids) if ids else {}
@@ -494,7 +503,7 @@ class LedgerFound:
         if told is not None:
             row, reason = self._compared(row, told)
         elif held is not None:
-            row = replace(row, fields=held.fields, roles=held.roles)
+            row = replace(row, fields=held.fields, roles=held.roles, mapping=self._world.config.version)
         if not reason and not row.left_out and {role.lead for role in row.roles} & self._marketo.linked:
             reason = UNLINKED
         if not reason and of_opportunity and self._is_to_leave(row):
