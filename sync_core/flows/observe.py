@@ -80,7 +80,7 @@ def chunks(items: Iterable[T], size: int = PER_CALL) -> Iterator[list[T]]:
         yield batch
 
 
-def asked(ask: Callable[[list[str]], Mapping[str, T]], keys: list[str]) -> dict[str, T]:
+def in_halves(ask: Callable[[list[str]], Mapping[str, T]], keys: list[str]) -> dict[str, T]:
     """A question about at most `PER_CALL` keys: halved when it is too big; about one key it is tried again later."""
     try:
         return dict(ask(keys))
@@ -88,7 +88,7 @@ def asked(ask: Callable[[list[str]], Mapping[str, T]], keys: list[str]) -> dict[
         if len(keys) == 1:
             raise Unavailable(str(error)) from None
         half = len(keys) // 2
-        return asked(ask, keys[:half]) | asked(ask, keys[half:])
+        return in_halves(ask, keys[:half]) | in_halves(ask, keys[half:])
 
 
 def observe(world: World, ids: Sequence[str]) -> Observation:

@@ -23,10 +23,10 @@ from uuid import UUID
 
 from sync_core.errors import ConfigurationError, RetryLater
 from sync_core.flows import status
-from sync_core.flows.detect import OPPORTUNITY, detect
+from sync_core.flows.detect import OPPORTUNITY, detect, side_tables
 from sync_core.flows.failures import by_reason
 from sync_core.flows.guard import PAUSE, REMOVALS_HELD, ask_for_comparison, check_pair
-from sync_core.flows.observe import asked, chunks, suspended
+from sync_core.flows.observe import chunks, in_halves, suspended
 from sync_core.flows.reconcile import reconcile
 from sync_core.flows.references import COMPANY_ID, NOW_THERE, SALES_PERSON_ID
 from sync_core.flows.rehearsal import (
@@ -93,9 +93,10 @@ def rebuild(world: World, *, progress: Callable[[int], object] = lambda _: None)
 def _begin(world: World) -> dict[str, Any]:
     """Stop the sync, before a tick takes the empty account for a first start; something if nothing is left to do."""
     mark, feed = world.documents.read(*MARK), world.documents.read("feed", OPPORTUNITY)
-    if mark is not None and feed is not None and _paused_by_us(world):
+    ours_alone = _paused_by_us(world)
+    if mark is not None and mark.value.get("stored") and feed is not None and ours_alone:
         return {"rebuilt": "by an earlier run, which ended before it said so"} | _end(world)
-    if feed is not None:
+    if feed is not None and not ours_alone:
         world.documents.delete(*MARK)  # somebody resumed the sync: it went on with a first load
         raise ConfigurationError(
             "there is state already, so nothing was lost, or a first load is under way: let `sync` or the functions "
@@ -165,6 +166,8 @@ class _Rebuild:
         self.people = PeopleFound(real.people, self.marketo)
         self.connections = ConnectionsFound(real.connections)
         self.documents = DocumentsOver(real.documents)
+        # A tick that was under way when the sync was paused began a first load: its place is not ours.
+        self.documents.over |= {("feed", table): None for table in (*side_tables(real.config), OPPORTUNITY)}
         rehearsal.queue = QueueOfReads(rehearsal.kept)
         over = replace(
             rehearsal.world,
@@ -235,7 +238,7 @@ class _Rebuild:
         def there(keys: Sequence[str]) -> Mapping[str, Any]:
             return self.marketo.records(KINDS[name], keys, ())
 
-        found = list(self._patiently(lambda: asked(there, list(by_key))))
+        found = list(self._patiently(lambda: in_halves(there, list(by_key))))
         self._deliver_all(work_of(KINDS[name], self._unknown(name, [by_key[key] for key in found]), WHY))
         return found
 
@@ -246,7 +249,7 @@ class _Rebuild:
             return dict.fromkeys(self.marketo.opportunities_of(keys))
 
         ledger = self.ledgers["opportunities"]
-        keys = self._patiently(lambda: asked(of_companies, companies)) if companies else {}
+        keys = self._patiently(lambda: in_halves(of_companies, companies)) if companies else {}
         unknown = self._unknown("opportunities", sorted({found for key in keys if (found := _id_of(key, ledger.key))}))
         shown = self.world.source.rows("opportunity", unknown, {"opportunityid"}) if unknown else {}
         self._deliver_all(Work(tuple(shown), why=WHY))
@@ -274,6 +277,7 @@ class _Rebuild:
         self._remember_texts()
         ask_for_comparison(self.real)
         kept = {place: value for place, value in self.documents.over.items() if place[0] in STORED and value}
+        self.real.change(*MARK, lambda value: {**value, "stored": True})
         for place in sorted(kept, key=lambda place: place == ("feed", OPPORTUNITY)):
             self._replace(place, kept[place])
 
@@ -472,10 +476,10 @@ class LedgerFound:
         there: dict[str, Mapping[str, Any]] = {}
         roles: dict[str, Sequence[Role]] = {}
         for keys in chunks(by_key):
-            there |= asked(lambda part: self._marketo.records(self._kind, part, names), keys)
+            there |= in_halves(lambda part: self._marketo.records(self._kind, part, names), keys)
         if there and self._kind is MarketoObject.OPPORTUNITY:
             for keys in chunks(there):
-                roles |= asked(self._marketo.roles, keys)
+                roles |= in_halves(self._marketo.roles, keys)
         texts = texts_of_ours(self._world) if roles else set()
         found = {}
         for key, values in there.items():

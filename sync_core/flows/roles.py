@@ -11,7 +11,7 @@ from sync_core.errors import SyncError
 from sync_core.flows.calls import Calls
 from sync_core.flows.cases import OpportunityCase
 from sync_core.flows.guard import REMOVALS_HELD, reserve
-from sync_core.flows.observe import asked, chunks
+from sync_core.flows.observe import chunks, in_halves
 from sync_core.flows.world import World
 from sync_core.model import Answer, MarketoObject, Role, State, Verdict
 from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, role_text
@@ -38,16 +38,16 @@ class Roles:
 
     def read_back(self) -> None:
         """Forced deliveries and first contacts trust no memory: ask Marketo for the roles."""
-        doubted = [case for case in self._with_roles() if case.force or case.adopt]
-        doubted += [case for case in self.cases.values() if case.removed and case.force and case.going_on]
-        if not doubted:
+        asked = [case for case in self._with_roles() if case.force or case.adopt]
+        asked += [case for case in self.cases.values() if case.removed and case.force and case.going_on]
+        if not asked:
             return
         self.known_texts = texts_of_ours(self.world)
-        by_external = {case.external: case for case in doubted}
+        by_external = {case.external: case for case in asked}
 
         def read(keys: list[str]) -> Mapping[str, Sequence[Role]] | SyncError:
             try:
-                return asked(self.world.target.roles, keys)
+                return in_halves(self.world.target.roles, keys)
             except SyncError as error:
                 return error
 

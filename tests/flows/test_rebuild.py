@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sync_core import cli
 from sync_core.errors import ConfigurationError, Unavailable, WrongPair
 from sync_core.flows.actions import rebuild as as_operator
+from sync_core.flows.detect import detect
 from sync_core.flows.guard import PAUSE
 from sync_core.flows.rebuild import DIFFERS, LEAVES, MARK, MISSING, UNKNOWN, UNLINKED, rebuild
 from sync_core.flows.status import approve_removals, pause, resume
@@ -598,6 +599,30 @@ def test_functions_that_run_meanwhile_post_nothing(stage: Stage, org: Org) -> No
     assert stage.world.documents.read("run", "detect").value["paused"]
     assert stage.writes() == writes
     assert stage.world.documents.read(*PAUSE) is None
+
+
+def test_a_tick_that_was_under_way_when_it_began_changes_nothing(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.ann)
+    stage.sync()
+    before = told(stage)
+    lose(stage)
+    writes, ticks = stage.writes(), []
+
+    def tick(number: int) -> None:
+        if not ticks:
+            detect(stage.world, time_box=60)
+            ticks.append(number)
+            dies(number)
+
+    with pytest.raises(Dies):
+        rebuild(stage.world, progress=tick)
+    assert stage.world.documents.read("feed", "opportunity") is not None
+    rebuild(stage.world)
+
+    assert told(stage) == before
+    stage.sync()
+    assert stage.writes() == writes
+    assert told(stage) == before
 
 
 def test_a_pause_of_an_operators_own_stays(stage: Stage, org: Org) -> None:
