@@ -118,7 +118,7 @@ def _begin(world: World) -> dict[str, Any]:
 
 def _paused_by_us(world: World) -> bool:
     mark, pause = world.documents.read(*MARK), world.documents.read(*PAUSE)
-    return bool(mark and mark.value["pauses"] and pause and pause.value["why"] == WHY)
+    return bool(mark and mark.value.get("pauses") and pause and pause.value["why"] == WHY)
 
 
 def _end(world: World) -> dict[str, Any]:
