@@ -93,10 +93,10 @@ def rebuild(world: World, *, progress: Callable[[int], object] = lambda _: None)
 def _begin(world: World) -> dict[str, Any]:
     """Stop the sync, before a tick takes the empty account for a first start; something if nothing is left to do."""
     mark, feed = world.documents.read(*MARK), world.documents.read("feed", OPPORTUNITY)
-    ours_alone = _paused_by_us(world)
-    if mark is not None and mark.value.get("stored") and feed is not None and ours_alone:
+    by_us = _paused_by_us(world)
+    if mark is not None and mark.value.get("stored") and feed is not None and by_us:
         return {"rebuilt": "by an earlier run, which ended before it said so"} | _end(world)
-    if feed is not None and not ours_alone:
+    if feed is not None and not by_us:
         world.documents.delete(*MARK)  # somebody resumed the sync: it went on with a first load
         raise ConfigurationError(
             "there is state already, so nothing was lost, or a first load is under way: let `sync` or the functions "

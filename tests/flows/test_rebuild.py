@@ -642,6 +642,7 @@ def test_a_tick_that_was_under_way_when_it_began_changes_nothing(
     stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     org.stakeholder(org.ann)
+    org.opportunity("Of nobody")
     stage.sync()
     before, writes = told(stage), stage.writes()
     lose(stage)

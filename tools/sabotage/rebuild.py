@@ -102,7 +102,7 @@ CHANGES = (
         "a rebuild overwrites the state that is there",
         "2.2",
         REBUILD,
-        "    if feed is not None and not ours_alone:\n",
+        "    if feed is not None and not by_us:\n",
         "    if False:\n",
         TESTS + "test_where_there_is_state_it_refuses_and_changes_nothing",
     ),
