@@ -638,9 +638,10 @@ def _rebuild(app: Engine, options: argparse.Namespace) -> int:
         raise
     if sys.stderr.isatty():
         print(file=sys.stderr)
-    held = found.get("in Marketo, not in Dynamics, so it is held")
-    then = "`approve-removals` lists what is held, for you to decide. " if held else ""
-    _said(app, options, found, then + (f"what waits is posted: {QUEUED}" if found.get("queued") else GOES_ON))
+    then = [f"what waits is posted: {QUEUED}"] if found.get("queued") else [GOES_ON]
+    if found.get("in Marketo, not in Dynamics, so it is held"):
+        then.append("`approve-removals` lists what is held, for you to decide")
+    _said(app, options, found, "; ".join(then))
     states = found.get("opportunities", {})
     return PROBLEMS if states.get(State.PARKED) or states.get(State.HELD) else GOOD
 
