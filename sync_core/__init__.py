@@ -37,6 +37,7 @@ The modules in the order the data meets them:
     rules.matching    which column has the name and a fitting type of a Marketo field (pure)
     rules.words       what sync.toml says, in words (pure)
     flows.audit       does Marketo hold what the rules demand: walk, second look, report, repair
+    flows.rebuild     after the state was lost: a first load whose writes are only foretold
     flows.failures    what is not in step: count, list, show, queue again
     flows.export      the same as CSV in which nothing is run
     flows.status      where everything stands; approve, repoint, pause, resume

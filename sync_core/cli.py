@@ -43,6 +43,7 @@ from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.proposal import propose
+from sync_core.flows.rebuild import MARK
 from sync_core.flows.status import APPROVED, before_repoint, lanes, put_back, removals, status
 from sync_core.flows.validate import Light, Setup, as_plain
 from sync_core.mapping import OWN_FIELDS, PERIOD, place_of
@@ -73,6 +74,7 @@ OLDEST = datetime(1900, 1, 1, tzinfo=UTC)  # Dataverse refuses to compare with t
 
 
 QUEUED = "the functions take it within seconds, after what waits before it; or run `sync`"
+GOES_ON = "the sync goes on where the rebuild began"
 AT_NEXT_TICK = "the functions begin at their next tick, by default within five minutes; or run `sync`"
 
 
@@ -191,6 +193,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FIELD",
         help="empty this field of opportunities, or company.FIELD, which is mapped no more",
     )
+    command("rebuild", _rebuild, "After the storage account was lost: the state again, sending nothing to Marketo.")
     one = command("pause", _pause, "Stop the sync, across restarts, until `resume`; nothing is lost meanwhile.")
     one.add_argument(
         "--why", type=_why, default="", metavar="TEXT", help="shown by `status`; no names or addresses, please"
@@ -722,6 +725,24 @@ def _backfill(app: Engine, options: argparse.Namespace) -> int:
         complain(f"backfill: {queued:,} were queued. Run it again: what is looked at twice is posted once.")
         raise
     return _said(app, options, {"queued": queued}, QUEUED if queued else "nothing was changed since then")
+
+
+def _rebuild(app: Engine, options: argparse.Namespace) -> int:
+    """Nothing to confirm: it writes our own state only, and only where there is none."""
+    try:
+        found = dict(actions.rebuild(app.world, who=_who(), progress=_looked_at).values)
+    except (KeyboardInterrupt, SyncError):
+        if app.world.documents.read(*MARK):
+            complain("rebuild: the sync stays paused. Run it again: what is rebuilt is not asked for again.")
+        raise
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    then = [f"what waits is posted: {QUEUED}"] if found.get("queued") else [GOES_ON]
+    if found.get("in Marketo, not in Dynamics, so it is held"):
+        then.append("`approve-removals` lists what is held, for you to decide")
+    _said(app, options, found, "; ".join(then))
+    states = found.get("opportunities", {})
+    return PROBLEMS if states.get(State.PARKED) or states.get(State.HELD) else GOOD
 
 
 def _to_be_emptied(app: Engine, names: Sequence[str]) -> dict[str, int]:

@@ -6,7 +6,7 @@ The audit log is a document of kind "action" for each: `{"at": iso, "who": text,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,7 @@ from typing import Any
 
 from sync_core.errors import RetryLater, SyncError
 from sync_core.flows import applied, audit, status
+from sync_core.flows import rebuild as rebuilding
 from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, failures
 from sync_core.flows.failures import redrive as queue_again
 from sync_core.flows.guard import ask_for_comparison
@@ -187,6 +188,14 @@ def repair(world: World, found: Mapping[str, Any], *, who: str) -> Done:
         did = audit.repair(world, found)
         told = ", ".join(f"{what}: {number}" for what, number in did.items()) or "nothing to do"
         note.tell(f"repair after the audit of {found['audit']}: {told}", **did)
+    return note.done
+
+
+def rebuild(world: World, *, who: str, progress: Callable[[int], object]) -> Done:
+    """Make our state anew from both services; sends nothing to Marketo (`flows.rebuild`)."""
+    with _noted(world, who, "rebuild") as note:
+        found = rebuilding.rebuild(world, progress=progress)
+        note.tell(f"rebuild: the state is there again, {counted(found.get('queued', 0), 'record')} queued", **found)
     return note.done
 
 

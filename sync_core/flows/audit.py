@@ -28,7 +28,7 @@ from sync_core.flows.guard import PAIR, ask_for_comparison, check_pair
 from sync_core.flows.id_file import IdFile
 from sync_core.flows.observe import PER_CALL, chunks
 from sync_core.flows.reconcile import AUDIT, NOT_VISIBLE, reconcile
-from sync_core.flows.rehearsal import rehearse
+from sync_core.flows.rehearsal import WHOLE, rehearse
 from sync_core.flows.world import World
 from sync_core.messages import split
 from sync_core.model import Lane, LedgerRow, MarketoObject, State, Work
@@ -49,7 +49,6 @@ MISSING, EXTRA, DIFFERENT = "missing", "extra", "different"
 LATER = "on their way"  # the sync has not handled it yet, or knows why it can't
 FORGOTTEN = "remembered otherwise"  # Marketo is as it should be, and our memory of it is not
 GOES_STALE = timedelta(days=7)  # what was begun longer ago begins anew: a report is of one time
-WHOLE = timedelta(days=1)  # no lease ends here
 PIECE = 6 * PER_CALL  # full calls, and few enough to be looked at within a minute
 UNLIMITED = 10**9
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sync_core.flows.rehearsal import KEYS, Foretold, Rehearsal, Sent, role_of
+from sync_core.flows.rehearsal import KEYS, Foretold, Rehearsal, Sent, role_of, same_role
 from sync_core.mapping import SyncConfig
 from sync_core.model import LedgerRow, MarketoObject, Role, State
 from sync_core.rules.planning import plan_roles
@@ -49,8 +49,9 @@ class Change:
     @property
     def changed(self) -> list[Mapping[str, Any]]:
         """Roles that Marketo has with other attributes."""
-        held = {role.key: (role.primary, role.created) for role in self.held}
-        return [record for record in self.kept if held.get((new := role_of(record)).key) != (new.primary, new.created)]
+        held = {role.key: role for role in self.held}
+        there = ((record, held.get(role_of(record).key)) for record in self.kept)
+        return [record for record, role in there if role is None or not same_role(role, role_of(record))]
 
     @property
     def differs(self) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from sync_core.errors import ColumnsChanged, ConfigurationError
+from sync_core.errors import ColumnsChanged, ConfigurationError, SplitBatch, Unavailable
 from sync_core.flows.reading import Reading, check_rule, kind_of, plain_rows, require
 from sync_core.flows.world import World
 from sync_core.mapping import Place, RoleSwitch
@@ -78,6 +78,17 @@ def chunks(items: Iterable[T], size: int = PER_CALL) -> Iterator[list[T]]:
             batch = []
     if batch:
         yield batch
+
+
+def in_halves(ask: Callable[[list[str]], Mapping[str, T]], keys: list[str]) -> dict[str, T]:
+    """A question about at most `PER_CALL` keys: halved when it is too big; about one key it is tried again later."""
+    try:
+        return dict(ask(keys))
+    except SplitBatch as error:
+        if len(keys) == 1:
+            raise Unavailable(str(error)) from None
+        half = len(keys) // 2
+        return in_halves(ask, keys[:half]) | in_halves(ask, keys[half:])
 
 
 def observe(world: World, ids: Sequence[str]) -> Observation:

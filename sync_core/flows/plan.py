@@ -13,26 +13,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any
 
 from sync_core.errors import ConfigurationError, NotOurs
-from sync_core.flows.cases import Outcome
 from sync_core.flows.detect import OPPORTUNITY, detect
 from sync_core.flows.foreseen import OBJECTS, ONE, OUT_OF_STEP, Change, foreseen
 from sync_core.flows.guard import PAUSE, check_pair
 from sync_core.flows.observe import chunks, suspended
 from sync_core.flows.reconcile import DUE, reconcile
 from sync_core.flows.references import COMPANY_ID
-from sync_core.flows.rehearsal import REHEARSED, LedgerOver, Rehearsal, rehearse
+from sync_core.flows.rehearsal import REHEARSED, TIME_BOX_S, WHOLE, LedgerOver, Rehearsal, rehearse, work_of
 from sync_core.flows.world import World
 from sync_core.messages import FULL, decode, split
 from sync_core.model import LEFT_OUT, Answer, Lane, LedgerRow, MarketoObject, State, Work
 
-TIME_BOX_S = 60.0
-PATIENCE = 5  # troubles of the services that one plan bears
-LONGEST_WAIT_S = 60.0
-WHOLE = timedelta(days=1)  # no lease ends here
 FORMAT = 2
 PERSON = "person"
 STANDINGS = (*map(str, OUT_OF_STEP), LEFT_OUT)
@@ -137,7 +131,6 @@ class _Plan:
         self.queued = self.hidden = 0
         self.left_as_they_are: dict[str, Counter[str]] = {each: Counter() for each in STANDINGS}
         self.invisible = 0
-        self.troubles = 0
         self.entries = 0
         self.diff: Difference | None = None
 
@@ -254,8 +247,8 @@ class _Plan:
                 self._stays(_standing(kind, row))
             elif row.state is State.IN_STEP or kind is MarketoObject.OPPORTUNITY:
                 wanted.append(key)
-        self._deliver_all(self.due, _work(kind, waiting, DUE))
-        self._deliver_all(self.rest, _work(kind, wanted, "plan"))
+        self._deliver_all(self.due, work_of(kind, waiting, DUE))
+        self._deliver_all(self.rest, work_of(kind, wanted, "plan"))
 
     def _stays(self, standing: tuple[str, str] | None) -> None:
         if standing:
@@ -273,18 +266,8 @@ class _Plan:
         deadline = self.world.clock.now() + WHOLE
         outcome = reconcile(self.world, work, force=work.force, deadline=deadline)
         self._count()
-        self._put_back(outcome)
+        self.rehearsal.put_back(outcome)
         self.progress(self.now.counts["looked at"] + self.backfill.counts["looked at"])
-
-    def _put_back(self, outcome: Outcome) -> None:
-        """As the engine does; but nobody waits here for ever."""
-        for again, _ in outcome.again:
-            self.rehearsal.queue.put(again)
-        if outcome.trouble is not None:
-            self.troubles += 1
-            if isinstance(outcome.trouble, ConfigurationError) or self.troubles > PATIENCE:
-                raise outcome.trouble
-            self.world.clock.sleep(min(LONGEST_WAIT_S, max(delay for _, delay in outcome.again)))
 
     # --- what a delivery did ----------------------------------------------------------------------------------
 
@@ -360,15 +343,6 @@ class _Plan:
             self._stays(before)
         if after and (before != after or again or (now and after[0] != LEFT_OUT)):
             reasons[after[0]][after[1]] += 1
-
-
-def _work(kind: MarketoObject, ids: Sequence[str], why: str) -> Work:
-    match kind:
-        case MarketoObject.COMPANY:
-            return Work(accounts=tuple(ids), why=why)
-        case MarketoObject.SALES_PERSON:
-            return Work(users=tuple(ids), why=why)
-    return Work(tuple(ids), why=why)
 
 
 def _standing(kind: MarketoObject, row: LedgerRow) -> tuple[str, str] | None:

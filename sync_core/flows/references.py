@@ -25,6 +25,7 @@ from sync_core.rules.planning import changed_fields, wait
 
 COMPANY_ID = "externalCompanyId"
 SALES_PERSON_ID = "externalSalesPersonId"
+NOW_THERE = "company"  # why opportunities are looked at once their company is in Marketo
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ class References:
         """A company that only now may be in Marketo: the opportunities that went without it name it from here on."""
         if new and self.kind is COMPANIES:
             ids = sorted(self.world.source.opportunities_of_accounts(new))
-            for work in split(Work(tuple(ids), why="company", lane=Lane.SLOW)):
+            for work in split(Work(tuple(ids), why=NOW_THERE, lane=Lane.SLOW)):
                 self.world.queue.put(work)
 
     def _answered(self, case: ReferenceCase, _record: Mapping[str, Any], answer: Answer) -> None:

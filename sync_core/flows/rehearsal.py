@@ -1,4 +1,4 @@
-"""A world in which everything runs as ever and nothing is written, for `plan` and `explain`.
+"""A world in which everything runs as ever and nothing is written, for `plan` and `explain`, and in parts `rebuild`.
 
 Reads go to the services and the storage. What would be written to storage lies over it until the end, so that one
 delivery sees what another would have left. What would be sent to Marketo is answered as Marketo would answer, as far
@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sqlite3
 import struct
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Any
 
+from sync_core.errors import ConfigurationError, SyncError
+from sync_core.flows.cases import Outcome
 from sync_core.flows.observe import PER_CALL, chunks
 from sync_core.flows.references import COMPANY_ID, SALES_PERSON_ID
 from sync_core.flows.roles import GONE, OPPORTUNITY_ID
@@ -48,6 +52,11 @@ KEYS = {
     MarketoObject.SALES_PERSON: SALES_PERSON_ID,
 }
 LARGEST_SINGLE = 3.4e38
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)")
+PATIENCE = 5  # troubles of the services, one after the other, that a rehearsal bears
+LONGEST_WAIT_S = 60.0
+TIME_BOX_S = 60.0
+WHOLE = timedelta(days=1)  # no lease ends here
 REHEARSED = "rehearsed"  # the ticket of a row that lies over the storage
 
 
@@ -88,7 +97,7 @@ class Kept:
             return [text for (text,) in self._file.execute(query, (place, limit))]
 
     def close(self) -> None:
-        """Once nobody is at it: a plan may end, by Ctrl-C too, while its threads are at work."""
+        """Once nobody is at it: whoever uses it may end, by Ctrl-C too, while its threads are at work."""
         with self._lock:
             self._file.close()
 
@@ -245,35 +254,35 @@ class HistoryOver:
 
 
 class DocumentsOver:
-    """Port `Documents` over the real one; None stands for what was deleted."""
+    """Port `Documents` over the real one. `over`: what was written, by kind and name; None for what was deleted."""
 
     def __init__(self, base: Documents) -> None:
         self._base = base
-        self._over: dict[tuple[str, str], Mapping[str, Any] | None] = {}
+        self.over: dict[tuple[str, str], Mapping[str, Any] | None] = {}
 
     def read(self, kind: str, name: str) -> Document | None:
-        if (kind, name) not in self._over:
+        if (kind, name) not in self.over:
             return self._base.read(kind, name)
-        value = self._over[kind, name]
+        value = self.over[kind, name]
         return None if value is None else Document(value, REHEARSED)
 
     def write(self, kind: str, name: str, value: Mapping[str, Any], ticket: str | None) -> str | None:
         present = self.read(kind, name)
         if ticket != (present.ticket if present else None):
             return None
-        self._over[kind, name] = json.loads(json.dumps(value))
+        self.over[kind, name] = json.loads(json.dumps(value))
         return REHEARSED
 
     def list(self, kind: str, *, after: str = "", limit: int = 100) -> Sequence[tuple[str, Mapping[str, Any]]]:
         found = dict(self._base.list(kind, after=after, limit=limit))
-        for (each, name), value in self._over.items():
+        for (each, name), value in self.over.items():
             if each == kind and name > after:
                 found.pop(name, None)
                 found |= {} if value is None else {name: value}
         return sorted(found.items())[:limit]
 
     def delete(self, kind: str, name: str) -> None:
-        self._over[kind, name] = None
+        self.over[kind, name] = None
 
 
 class QueueApart:
@@ -396,6 +405,9 @@ class Foretold:
         self.reads.append(kind)
         self.asked += 1
         return self.base.records(kind, keys, fields)
+
+    def opportunities_of(self, companies: Sequence[str]) -> Collection[str]:
+        return self.base.opportunities_of(companies)
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         if kind is MarketoObject.ROLE:
@@ -541,6 +553,16 @@ class Foretold:
         return replace(lead, company=linked[str(lead.id)]) if linked else lead
 
 
+def work_of(kind: MarketoObject, ids: Sequence[str], why: str) -> Work:
+    """Work that looks at records of one kind."""
+    match kind:
+        case MarketoObject.COMPANY:
+            return Work(accounts=tuple(ids), why=why)
+        case MarketoObject.SALES_PERSON:
+            return Work(users=tuple(ids), why=why)
+    return Work(tuple(ids), why=why)
+
+
 def role_of(record: Mapping[str, Any]) -> Role:
     """The role that a record posts or takes away."""
     created = str(record.get("externalCreatedDate") or "")
@@ -553,15 +575,32 @@ def _digest(name: str, value: str) -> str:
 
 
 def same(present: Any, value: Any) -> bool:
-    """Whether Marketo holds *value*: it keeps numbers as 32-bit floats, and an empty text as nothing.
+    """Whether Marketo holds *value*: numbers are 32-bit floats there, times whole seconds, an empty text nothing.
 
-    No and 0 are no nothing: a field that gets one of them for the first time is changed, and Marketo logs it.
+    No and 0 are no nothing: a field that gets one of them for the first time is changed, and Marketo logs it. But
+    nothing makes No of a boolean that holds something (marketo.md §3.0).
     """
     if present in (None, "") and value in (None, ""):
         return True
+    if present is False and value is None:
+        return True
     if isinstance(present, float) or isinstance(value, float):
         return bool(_single(present) == _single(value))
-    return bool(present == value)
+    return bool(present == value) or (_moment(value) is not None and _moment(present) == _moment(value))
+
+
+def same_role(one: Role, other: Role) -> bool:
+    """Whether two roles of the same key hold the same."""
+    return one.primary == other.primary and same(one.created, other.created)
+
+
+def _moment(value: Any) -> datetime | None:
+    """As Marketo keeps a time: to the second, wherever the clock stood (marketo.md §3.0)."""
+    if not isinstance(value, str) or not MOMENT.fullmatch(value):
+        return None
+    with suppress(ValueError):  # no such day
+        return datetime.fromisoformat(value).replace(microsecond=0)
+    return None
 
 
 def _single(value: Any) -> Any:
@@ -574,7 +613,7 @@ def _single(value: Any) -> Any:
 # --- all of it ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rehearsal:
     """`world` reads as the real one does and writes nowhere."""
 
@@ -586,6 +625,22 @@ class Rehearsal:
     people: PeopleOver
     queue: QueueApart
     kept: Kept
+    troubles: int = 0
+
+    def put_back(self, outcome: Outcome) -> None:
+        """As the engine does what a delivery left, and waits here for the services; but nobody waits for ever."""
+        for again, _ in outcome.again:
+            self.queue.put(again)
+        if outcome.trouble is None:
+            self.troubles = 0
+        else:
+            self.bear(outcome.trouble, max(delay for _, delay in outcome.again))
+
+    def bear(self, trouble: SyncError, delay: float) -> None:
+        self.troubles += 1
+        if isinstance(trouble, ConfigurationError) or self.troubles > PATIENCE:
+            raise trouble
+        self.world.clock.sleep(min(LONGEST_WAIT_S, delay))
 
 
 def rehearse(world: World) -> Rehearsal:

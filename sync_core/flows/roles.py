@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sync_core.errors import SplitBatch, SyncError, Unavailable
+from sync_core.errors import SyncError
 from sync_core.flows.calls import Calls
 from sync_core.flows.cases import OpportunityCase
 from sync_core.flows.guard import REMOVALS_HELD, reserve
-from sync_core.flows.observe import chunks
+from sync_core.flows.observe import chunks, in_halves
 from sync_core.flows.world import World
 from sync_core.model import Answer, MarketoObject, Role, State, Verdict
 from sync_core.rules.association import CUSTOMER, PARENT_CONTACT, role_text
@@ -42,12 +42,12 @@ class Roles:
         asked += [case for case in self.cases.values() if case.removed and case.force and case.going_on]
         if not asked:
             return
-        self.known_texts = self._texts()
+        self.known_texts = texts_of_ours(self.world)
         by_external = {case.external: case for case in asked}
 
         def read(keys: list[str]) -> Mapping[str, Sequence[Role]] | SyncError:
             try:
-                return self._present(keys)
+                return in_halves(self.world.target.roles, keys)
             except SyncError as error:
                 return error
 
@@ -59,30 +59,9 @@ class Roles:
                 else:
                     by_external[key].read_back = tuple(answer.get(key, ()))
 
-    def _present(self, keys: list[str]) -> Mapping[str, Sequence[Role]]:
-        """Roles by external id; a question that is too big is halved, one opportunity alone is tried again later."""
-        try:
-            return self.world.target.roles(keys)
-        except SplitBatch as error:
-            if len(keys) == 1:
-                raise Unavailable(str(error)) from None
-            half = len(keys) // 2
-            return {**self._present(keys[:half]), **self._present(keys[half:])}
-
-    def _texts(self) -> set[str]:
-        """The texts that our rules can produce, or once did: such roles are ours when met in Marketo (design.md §3)."""
-        rules = self.world.config.stakeholders
-        customer = rules.customer_role
-        texts = {customer} if isinstance(customer, str) else {*customer.cases.values(), customer.otherwise}
-        names = {role.name for role in self.world.source.connection_roles().values()}
-        now = {role_text(text).casefold() for text in texts | names | {*rules.rename.values(), rules.default_role}}
-        posted = self.world.documents.read(*POSTED_TEXTS)
-        return now | set(posted.value["texts"] if posted else ())
-
     def _ours(self, case: OpportunityCase) -> set[tuple[int, str]]:
-        every = self.world.config.stakeholders.ownership == "all"
-        found = {role.key for role in case.read_back if every or role.text.casefold() in self.known_texts}
-        return {role.key for role in case.row.roles} | found
+        found = ours(self.world, case.read_back, self.known_texts)
+        return {role.key for role in (*case.row.roles, *found)}
 
     def plan(self) -> None:
         for case in self._with_roles():
@@ -189,6 +168,23 @@ class Roles:
             self.counts["roles removed"] += 1
         else:
             case.waits = case.waits or refusal(answer)
+
+
+def texts_of_ours(world: World) -> set[str]:
+    """The texts that our rules can produce, or once did: such roles are ours when met in Marketo (design.md §3)."""
+    rules = world.config.stakeholders
+    customer = rules.customer_role
+    texts = {customer} if isinstance(customer, str) else {*customer.cases.values(), customer.otherwise}
+    names = {role.name for role in world.source.connection_roles().values()}
+    now = {role_text(text).casefold() for text in texts | names | {*rules.rename.values(), rules.default_role}}
+    posted = world.documents.read(*POSTED_TEXTS)
+    return now | set(posted.value["texts"] if posted else ())
+
+
+def ours(world: World, held: Iterable[Role], texts: Collection[str]) -> tuple[Role, ...]:
+    """Of the roles that Marketo holds those that are ours by their text, one of *texts*."""
+    every = world.config.stakeholders.ownership == "all"
+    return tuple(role for role in held if every or role.text.casefold() in texts)
 
 
 def _key(case: OpportunityCase, role: Role) -> dict[str, Any]:

@@ -190,6 +190,19 @@ def test_roles_are_read_back_by_opportunity(client: MarketoClient, front: Front)
     assert client.roles([]) == {}
 
 
+def test_opportunities_are_asked_for_by_company_to_the_last_page(client: MarketoClient, front: Front) -> None:
+    companies = [{"externalCompanyId": each} for each in ("acme", "bolt", "core")]
+    client.upsert(MarketoObject.COMPANY, companies, until=LATER)
+    for start in (0, 300):
+        batch = [opportunity(start + number, externalCompanyId="acme") for number in range(300)]
+        client.upsert(OPPORTUNITY, batch, until=LATER)
+    client.upsert(OPPORTUNITY, [opportunity(700, externalCompanyId="core"), opportunity(701)], until=LATER)
+
+    assert set(client.opportunities_of(["acme", "bolt"])) == {f"id {number}" for number in range(600)}
+    assert set(client.opportunities_of(["CORE"])) == {"id 700"}
+    assert set(client.opportunities_of([])) == set()
+
+
 def test_present_values_are_read_by_key_and_named_as_they_were_asked(client: MarketoClient, front: Front) -> None:
     client.upsert(OPPORTUNITY, [opportunity(1, amount=5.5), opportunity(2)], until=LATER)
 

@@ -6,14 +6,15 @@ rules     changes of the pure rules, the model and the messages
 adapters  changes of the wire, the storage, the limiter and the settings
 proof     changes of the audit
 repair    changes of what operators are told and of what repairs
+rebuild   changes of what makes the state anew after it was lost
 web       changes of the status page
 telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, flows, proof, repair, rules, telemetry, web
+from tools.sabotage import adapters, flows, proof, rebuild, repair, rules, telemetry, web
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
-    *(*proof.CHANGES, *repair.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *(*proof.CHANGES, *repair.CHANGES, *rebuild.CHANGES, *web.CHANGES, *telemetry.CHANGES),
 )

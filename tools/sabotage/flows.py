@@ -1155,8 +1155,8 @@ CHANGES = (
         "roles made by marketing people taken away",
         "3",
         ROLES,
-        "if every or role.text.casefold() in self.known_texts}",
-        "if every or role.text}",
+        "if every or role.text.casefold() in texts)",
+        "if every or role.text)",
         CHANGES_SEEN + "test_an_opportunity_that_marketo_has_already_is_adopted_with_its_roles",
     ),
     Change(

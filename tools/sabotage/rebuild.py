@@ -1,0 +1,173 @@
+"""Changes of what makes the state anew after it was lost."""
+
+from __future__ import annotations
+
+from tools.sabotage.change import Change
+
+REBUILD = "sync_core/flows/rebuild.py"
+TESTS = "tests/flows/test_rebuild.py::"
+DIFFERS = TESTS + "test_what_differs_in_marketo_waits_and_sync_mends_exactly_that"
+DELETED = TESTS + "test_what_was_deleted_meanwhile_is_found_by_its_company_and_goes_once_approved"
+
+CHANGES = (
+    Change(
+        "a rebuild stores the links before the rows",
+        "2.1",
+        REBUILD,
+        "            self._drain()\n        self._drain()\n        self._ask_marketo()",
+        "            self._drain()\n        self._store()\n        self._drain()\n        self._ask_marketo()",
+        TESTS + "test_the_links_are_stored_once_every_row_is",
+    ),
+    Change(
+        "a rebuilt row that differs from Marketo is in step",
+        "2.2",
+        REBUILD,
+        "return self._later(row, reason) if reason else row",
+        "return row",
+        DIFFERS,
+    ),
+    Change(
+        "a rebuilt row claims values that Marketo does not hold",
+        "2.2",
+        REBUILD,
+        "for name, each in row.fields.items() if name not in differing}",
+        "for name, each in row.fields.items()}",
+        DIFFERS,
+    ),
+    Change(
+        "a rebuilt row claims an opportunity that Marketo does not hold",
+        "2.2",
+        REBUILD,
+        "return replace(row, fields={}, roles=()), MISSING",
+        "return row, MISSING",
+        DIFFERS,
+    ),
+    Change(
+        "a rebuilt row claims roles that Marketo does not hold",
+        "2.2",
+        REBUILD,
+        "        if role.key not in lacking\n",
+        "",
+        DIFFERS,
+    ),
+    Change(
+        "a rebuilt row forgets roles that are still to be removed",
+        "2.2",
+        REBUILD,
+        "return (*kept, *staying), bool",
+        "return tuple(kept), bool",
+        TESTS + "test_what_changed_in_dynamics_meanwhile_waits_too",
+    ),
+    Change(
+        "a rebuild takes for sent what it only foretold",
+        "2.2",
+        REBUILD,
+        "Asked(real.target, Forgetful())",
+        "Asked(real.target, rehearsal.kept)",
+        DIFFERS,
+    ),
+    Change(
+        "a rebuild remembers people who were never created",
+        "2.2",
+        REBUILD,
+        'if each["lead"] >= 0 and each["lead"] not in undone',
+        'if each["lead"] not in undone',
+        TESTS + "test_nobody_who_is_not_in_marketo_is_remembered_as_if_he_were",
+    ),
+    Change(
+        "a rebuild remembers people as tied to a company who are not",
+        "2.2",
+        REBUILD,
+        'if each["lead"] >= 0 and each["lead"] not in undone',
+        'if each["lead"] >= 0',
+        TESTS + "test_a_person_who_is_not_at_the_company_is_tied_by_the_sync",
+    ),
+    Change(
+        "the functions take an account that is being rebuilt for a first start",
+        "2.3",
+        REBUILD,
+        "        status.pause(world, WHY)\n",
+        "        pass\n",
+        TESTS + "test_functions_that_run_meanwhile_post_nothing",
+    ),
+    Change(
+        "a rebuild ends an operator's pause",
+        "2.6",
+        REBUILD,
+        'return bool(mark and mark.value.get("pauses") and pause and pause.value["why"] == WHY)',
+        "return bool(mark and pause)",
+        TESTS + "test_a_pause_of_an_operators_own_stays",
+    ),
+    Change(
+        "a rebuild overwrites the state that is there",
+        "2.2",
+        REBUILD,
+        "    if feed is not None and not by_us:\n",
+        "    if False:\n",
+        TESTS + "test_where_there_is_state_it_refuses_and_changes_nothing",
+    ),
+    Change(
+        "a rebuild goes on where a tick's first load stands",
+        "2.1",
+        REBUILD,
+        '{("feed", table): None for table in (*side_tables(real.config), OPPORTUNITY)}',
+        "{}",
+        TESTS + "test_a_tick_that_was_under_way_when_it_began_changes_nothing",
+    ),
+    Change(
+        "an interrupted rebuild goes on with other services",
+        "2.11",
+        REBUILD,
+        "    check_pair(world)\n",
+        "",
+        TESTS + "test_an_interrupted_one_goes_on_with_the_same_pair_only",
+    ),
+    Change(
+        "what only Marketo knows is removed without anybody's word",
+        "2.7",
+        REBUILD,
+        "row.become(State.HELD, reason=UNKNOWN)",
+        "row.become(State.WAITING, reason=UNKNOWN, due=self._world.clock.now())",
+        DELETED,
+    ),
+    Change(
+        "after a rebuild nothing looks for what is gone",
+        "2.7",
+        REBUILD,
+        "        ask_for_comparison(self.real)\n",
+        "",
+        DELETED,
+    ),
+    Change(
+        "gone in a rebuild, though Marketo still has it",
+        "2.2 2.9",
+        REBUILD,
+        "return self._later(replace(row, fields=was.fields, roles=was.roles), LEAVES) if was.fields else row",
+        "return row",
+        TESTS + "test_a_change_between_two_attempts_is_not_lost",
+    ),
+    Change(
+        "what the filter leaves out is not looked for in Marketo",
+        "2.2",
+        REBUILD,
+        "held = self._held(unasked)",
+        "held = self._held([])",
+        TESTS + "test_what_the_filter_leaves_out_and_is_kept_is_still_ours_when_it_is_deleted",
+    ),
+    Change(
+        "what waits after a rebuild is left to the hour",
+        "2.9",
+        REBUILD,
+        "        self._queue_what_waits()\n",
+        "",
+        TESTS + "test_what_changed_in_dynamics_meanwhile_waits_too",
+    ),
+    Change(
+        "Marketo's rounding is a difference",
+        "2.3",
+        "sync_core/flows/rehearsal.py",
+        "return bool(_single(present) == _single(value))",
+        "return bool(present == value)",
+        TESTS + "test_a_value_that_marketo_rounds_is_no_difference",
+    ),
+)
