@@ -35,6 +35,8 @@ from sync_core.model import Lane, LedgerRow, MarketoObject, State, Work
 from sync_core.rules.sums import GROUPED, add, lines
 
 PROGRESS, LAST = ("audit", "progress"), ("audit", "last")
+TOLD_LAST = ("stamp", "audit")
+"""What `status` tells of the last complete one: `{"at", "opportunities", "differences", "repaired": bool}`."""
 SUSPECTS = "audit suspects"
 OPPORTUNITIES, UNKNOWN, COMPANIES, SALES_PERSONS = "opportunities", "unknown", "companies", "sales persons"
 PHASES = (OPPORTUNITIES, UNKNOWN, COMPANIES, SALES_PERSONS)
@@ -146,6 +148,7 @@ def repair(world: World, found: Mapping[str, Any]) -> dict[str, int]:
         for ledger in world.ledgers.values():
             ledger.recount(mend=True)
         queued["counters put right"] = len(found["counters that are wrong"])
+    world.change(*TOLD_LAST, lambda told: {**told, "repaired": True} if told else None)
     return dict(queued)
 
 
@@ -243,6 +246,9 @@ class _Auditor:
         found = self.summary(complete=True)
         before = self.world.documents.read(*LAST)
         self.world.change(*LAST, lambda _: found)
+        told = {"at": found["until"], "opportunities": found["compared"].get(OPPORTUNITIES, 0)}
+        told |= {"differences": found["differences"], "repaired": False}
+        self.world.change(*TOLD_LAST, lambda _: told)
         self.world.documents.delete(*PROGRESS)
         if before is not None and before.value["audit"] != self.book.run:
             _discard(self.world, before.value["audit"])

@@ -12,6 +12,7 @@ from typing import Any
 
 from sync_core.errors import NotOurs, SyncError, WrongPair
 from sync_core.flows.applied import in_words
+from sync_core.flows.audit import TOLD_LAST
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
 from sync_core.flows.failures import KINDS, by_reason
 from sync_core.flows.guard import PAIR, PAUSE, REMOVALS, compare_pair, pair_of
@@ -83,6 +84,7 @@ def status(world: World) -> dict[str, Any]:
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
         "pair": {name: pair[name] for name in ("organization", "munchkin", "schema")} if pair else {},
         "mapping": in_words(world.config, stamps, _known(tallies), idle=idle),
+        "audit": dict(stamps.get(TOLD_LAST[1], {})),
         "warnings": dict(watched.get("validate", {})),
         "actions": [dict(value) for _, value in world.documents.list(ACTION, limit=ACTIONS_SHOWN)],
         "doubts": list(world.doubts),

@@ -21,6 +21,7 @@ ALERTS: Mapping[str, str] = {
     "removals-held": "more removals than pass without approval",
     "poison": "messages failed again and again, within the last hour",
     "field-suspended": "a mapped field can't be filled and is left alone",
+    "audit-differs": "the last audit found that Marketo holds something else than Dynamics demands",
     "budget": "80 % of the Marketo calls of the day are used",
     "delta-link": "a delta link is past half its life",
     "credentials-expire": "a secret or certificate expires within 30 days",
@@ -35,6 +36,7 @@ FIRST: Mapping[str, str] = {
     "removals-held": "See what it is, by name: python -m sync_core approve-removals",
     "poison": "python -m sync_core failures list --reason unknown names the records",
     "field-suspended": "python -m sync_core mapping show says which field and why",
+    "audit-differs": "python -m sync_core audit --last shows what still differs, field by field",
     "budget": "“Marketo calls today” of python -m sync_core status: are they ours, or everybody's?",
     "delta-link": "python -m sync_core status: “Feeds” and “Last runs” say which table, and what the ticks meet",
     "credentials-expire": "Make another one beside it, and put that into the settings",
@@ -80,6 +82,9 @@ def _told(
         yield "poison", f"{counted(poison, 'message')} failed again and again within the last hour"
     if left := found["mapping"].get("left alone"):
         yield "field-suspended", "; ".join(f"{name}: {why}" for name, why in left.items())
+    if (audit := found["audit"]) and audit["differences"] and not audit["repaired"]:
+        number = counted(audit["differences"], "difference")
+        yield "audit-differs", f"the audit of {audit['at'][:10]} found {number} between Dynamics and Marketo"
     if used := _nearly_used(found["Marketo calls"]):
         yield "budget", used
     if old := _old_links(found["feeds"]):

@@ -12,6 +12,7 @@ import pytest
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
 from sync_core.flows import actions
+from sync_core.flows.audit import audit
 from sync_core.flows.status import status
 from sync_core.flows.watch import SAMPLES
 from sync_core.messages import encode
@@ -150,6 +151,12 @@ def another_organization(stage: Stage, org: Org) -> None:
         stage.tick()
 
 
+def somebody_changed_marketo(stage: Stage, org: Org) -> None:
+    key = {"externalOpportunityId": org.deal}
+    stage.marketo.edit({"op": "update", "object": "opportunities", "key": key, "values": {"name": "by hand"}})
+    audit(stage.world, lambda _: None)
+
+
 def the_secret_ends(stage: Stage, org: Org) -> None:
     stage.engine = stage.variant(credentials_expire=stage.clock.now() + timedelta(days=29))
     stage.world = stage.engine.world
@@ -165,6 +172,7 @@ def the_secret_ends(stage: Stage, org: Org) -> None:
         ("removals-held", deletions),
         ("poison", a_message_is_poison),
         ("field-suspended", a_field_is_gone),
+        ("audit-differs", somebody_changed_marketo),
         ("budget", most_calls_are_used),
         ("delta-link", detect_stopped_for_days),
         ("credentials-refused", refused(CredentialsRefused("the secret has expired"))),

@@ -15,6 +15,7 @@ from sync_core.model import DEFAULT_SCHEDULE
 from sync_core.rules.alerts import ALERTS, BEHIND, alerts, verdict
 
 NOW = datetime(2026, 3, 2, 12, 2, tzinfo=UTC)
+AUDIT = {"at": "2026-03-01T08:00:00+00:00", "opportunities": 9, "differences": 1, "repaired": False}
 FEED = {"mode": "following", "seconds": 120, "retention days": 7}
 
 
@@ -48,6 +49,7 @@ def well() -> dict[str, Any]:
             "subscription today": 9_000,
             "subscription's quota": 50_000,
         },
+        "audit": {},
         "mapping": {"version": "m1"},
     }
 
@@ -105,6 +107,8 @@ def test_a_sync_that_runs_and_has_nothing_to_do_is_well() -> None:
             with_("feeds/contact", {**FEED, "mode": "reading", "reading since": ago(hours=24, seconds=1)}),
         ),
         ("field-suspended", with_("mapping/left alone", {}), with_("mapping/left alone", {"opportunity.x": "gone"})),
+        ("audit-differs", with_("audit", {**AUDIT, "repaired": True}), with_("audit", AUDIT)),
+        ("audit-differs", with_("audit", {**AUDIT, "differences": 0}), with_("audit", AUDIT)),
         ("budget", with_("Marketo calls/used today", 19_999), with_("Marketo calls/used today", 20_000)),
         (
             "budget",
