@@ -136,8 +136,8 @@ class FakeLedger:
         left_out = sum(row.left_out for row in self.content.values())
         return {**{str(state): states[state] for state in State}, "roles": roles, LEFT_OUT: left_out}
 
-    def ids(self) -> Iterator[Sequence[str]]:
-        return self._pages(row for row in self.content.values() if row.state is not State.GONE)
+    def ids(self, *, gone: bool = False) -> Iterator[Sequence[str]]:
+        return self._pages(row for row in self.content.values() if gone or row.state is not State.GONE)
 
     @staticmethod
     def _pages(rows: Iterable[LedgerRow]) -> Iterator[Sequence[str]]:

@@ -411,9 +411,9 @@ class TableLedger:
             total.update(numbers)
         return _tally(total)
 
-    def ids(self) -> Iterator[Sequence[str]]:
+    def ids(self, *, gone: bool = False) -> Iterator[Sequence[str]]:
         for page in self._table.pages("RowKey ge '0'", "RowKey", "gone"):
-            ids = [entity["RowKey"] for entity in page if not entity.get("gone")]
+            ids = [entity["RowKey"] for entity in page if gone or not entity.get("gone")]
             if ids:
                 yield ids
 

@@ -15,6 +15,7 @@ from sync_core.rules.planning import refusal
 from sync_core.rules.verdicts import verdict
 
 C = TypeVar("C", bound=Case)
+T = TypeVar("T")
 
 PATIENCE = 5  # deliveries, as many as the host's maxDequeueCount
 SEARCHES = 40  # halvings of one delivery: enough for a few culprits of 1,800, and little if it is everybody's trouble
@@ -90,6 +91,17 @@ class Calls:
             return [(*batch[0], Answer("skipped", error.code, getattr(error, "message", "")))]
         half = len(batch) // 2
         return self._call(kind, batch[:half], delete=delete) + self._call(kind, batch[half:], delete=delete)
+
+
+def halved(ask: Callable[[list[str]], Mapping[str, T]], keys: list[str]) -> Mapping[str, T]:
+    """A question that is too big is halved; one key alone is asked for again later."""
+    try:
+        return ask(keys)
+    except SplitBatch as error:
+        if len(keys) == 1:
+            raise Unavailable(str(error)) from None
+        half = len(keys) // 2
+        return {**halved(ask, keys[:half]), **halved(ask, keys[half:])}
 
 
 def _stop(batch: Sequence[tuple[Case, Any]], trouble: SyncError) -> list[Any]:

@@ -15,7 +15,7 @@ from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, ReferenceCase
 from sync_core.flows.reading import Reading, check_rule
 from sync_core.flows.world import World
-from sync_core.mapping import SALES_PERSON_FIELDS, Key, Source
+from sync_core.mapping import SALES_PERSON_FIELDS, Key, Source, SyncConfig
 from sync_core.messages import split
 from sync_core.model import Answer, Lane, LedgerRow, MarketoField, MarketoObject, State, Work
 from sync_core.ports import Ledger
@@ -63,6 +63,10 @@ SALES_PERSONS = Kind(
 )
 
 
+def key_of(config: SyncConfig, kind: Kind) -> Key:
+    return config.company.key if kind is COMPANIES else Key(column=kind.column)
+
+
 class References:
     """The records of one kind that one delivery looks at."""
 
@@ -81,10 +85,6 @@ class References:
     @property
     def ledger(self) -> Ledger:
         return self.world.companies if self.kind is COMPANIES else self.world.sales_persons
-
-    @property
-    def _key(self) -> Key:
-        return self.world.config.company.key if self.kind is COMPANIES else Key(column=self.kind.column)
 
     @property
     def _fields(self) -> Mapping[str, Source]:
@@ -125,7 +125,7 @@ class References:
         return key in self.present if case is None else bool(case.row.fields) or case.posted
 
     def external(self, key: str) -> str:
-        return self._key.external(key)
+        return key_of(self.world.config, self.kind).external(key)
 
     def _needs(self, case: OpportunityCase, key: str) -> bool:
         digest = digests({self.kind.field: self.external(key)})[self.kind.field]

@@ -149,8 +149,8 @@ class LedgerOver:
         counts.update(self._moved)
         return counts
 
-    def ids(self) -> Iterator[Sequence[str]]:
-        return self._base.ids()
+    def ids(self, *, gone: bool = False) -> Iterator[Sequence[str]]:
+        return self._base.ids(gone=gone)
 
 
 def _text(row: LedgerRow) -> str:
@@ -390,6 +390,10 @@ class Foretold:
     ) -> Mapping[str, Mapping[str, Any]]:
         self.reads.append(kind)
         return self.base.records(kind, keys, fields)
+
+    def holders(self, kind: MarketoObject, field: str, values: Sequence[str]) -> Mapping[str, Set[str]]:
+        self.reads.append(kind)
+        return self.base.holders(kind, field, values)
 
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         if kind is MarketoObject.ROLE:

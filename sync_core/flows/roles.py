@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sync_core.errors import SplitBatch, SyncError, Unavailable
-from sync_core.flows.calls import Calls
+from sync_core.errors import SyncError
+from sync_core.flows.calls import Calls, halved
 from sync_core.flows.cases import OpportunityCase
 from sync_core.flows.guard import REMOVALS_HELD, reserve
 from sync_core.flows.observe import chunks
@@ -47,7 +47,7 @@ class Roles:
 
         def read(keys: list[str]) -> Mapping[str, Sequence[Role]] | SyncError:
             try:
-                return self._present(keys)
+                return halved(self.world.target.roles, keys)
             except SyncError as error:
                 return error
 
@@ -58,16 +58,6 @@ class Roles:
                     by_external[key].trouble = answer
                 else:
                     by_external[key].read_back = tuple(answer.get(key, ()))
-
-    def _present(self, keys: list[str]) -> Mapping[str, Sequence[Role]]:
-        """Roles by external id; a question that is too big is halved, one opportunity alone is tried again later."""
-        try:
-            return self.world.target.roles(keys)
-        except SplitBatch as error:
-            if len(keys) == 1:
-                raise Unavailable(str(error)) from None
-            half = len(keys) // 2
-            return {**self._present(keys[:half]), **self._present(keys[half:])}
 
     def _texts(self) -> set[str]:
         """The texts that our rules can produce, or once did: such roles are ours when met in Marketo (design.md §3)."""

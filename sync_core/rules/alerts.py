@@ -146,6 +146,8 @@ def _old_links(feeds: Mapping[str, Mapping[str, Any]]) -> str:
 def verdict(found: Mapping[str, Any]) -> dict[str, str]:
     """Whether Marketo is in step, in one line, and how bad it is; of a status with all but this."""
     states, read = found["opportunities"], found["last tick"]["read"]
+    if "cleanup" in found.get("paused", ()):
+        return _level("not in step", "Cleaned up, or about to be: nothing is sent to Marketo any more")
     if "paused" in found:
         return _level("not in step", f"Paused since {found['paused']['since'][:16]}Z: nothing is sent until `resume`")
     if behind := next((alert for alert in found["alerts"] if alert["name"] in BEHIND), None):
