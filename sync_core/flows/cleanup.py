@@ -44,6 +44,7 @@ LISTED = 1000  # records that stay, of which the ids are told
 TRIES = 3
 PATIENCE_S = 300.0
 LOOK_S = 1.0
+SHOWN_AFTER = timedelta(seconds=30)  # a record that was just written may be missing from answers (marketo.md §7.56)
 POLL = timedelta(seconds=30)
 
 TIED = "people are tied to it, and Marketo takes nobody out of a company"
@@ -88,8 +89,7 @@ def remove(world: World, confirmed: str, *, since: datetime | None, progress: Pr
         return {"nothing to remove": "this state never wrote to a Marketo"}
     check_subscription(world)
     first = _since(world, since)
-    _pause(world)
-    _settle(world, progress)
+    _settle(world, _pause(world), progress)
     until = _until(world)
     if until is None:
         until = _marketo_now(world)
@@ -138,14 +138,17 @@ def _waiting(world: World) -> int:
 # --- alone with Marketo ---------------------------------------------------------------------------------------
 
 
-def _pause(world: World) -> None:
-    """For good, also over a pause that is on: the functions put nothing back, until somebody resumes knowingly."""
+def _pause(world: World) -> datetime:
+    """For good, also over a pause that is on: the functions put nothing back, until somebody resumes knowingly.
+
+    When the cleanup began.
+    """
     now = world.clock.now().isoformat(timespec="seconds")
 
     def paused(value: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"since": now, **value, "why": "cleanup", "cleanup": {"begun": now, **value.get("cleanup", {})}}
 
-    world.change(*PAUSE, paused)
+    return datetime.fromisoformat(world.change(*PAUSE, paused)["cleanup"]["begun"])
 
 
 def _note(world: World, **changes: Any) -> None:
@@ -166,7 +169,7 @@ def _until(world: World) -> datetime | None:
     return datetime.fromisoformat(until) if until else None
 
 
-def _settle(world: World, progress: Progress) -> None:
+def _settle(world: World, began: datetime, progress: Progress) -> None:
     """Until the queues are empty: then no delivery is under way, and no write of one can still be applied.
 
     A message in hand or out of sight counts as queued (azure.md §3), and whoever sent a write that got no answer
@@ -183,11 +186,15 @@ def _settle(world: World, progress: Progress) -> None:
                 world.queue.done(lane, letter)
         waiting = _waiting(world)
         if not waiting:
-            return
+            break
         if waiting != told:
             progress(f"waiting for {waiting} queue messages that are in hand or were postponed")
         told = waiting
         world.clock.sleep(LOOK_S)
+    left = (began + SHOWN_AFTER - world.clock.now()).total_seconds()
+    if left > 0:
+        progress("waiting until Marketo surely shows what was written last")
+        world.clock.sleep(left)
 
 
 def _keep(world: World, body: str, *, sent: bool) -> None:

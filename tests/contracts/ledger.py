@@ -234,6 +234,7 @@ class LedgerContract:
 
         assert sorted(chain.from_iterable(pages)) == sorted(an_id(n) for n in range(0, 60, 3))
         assert all(pages)
+        assert sorted(chain.from_iterable(ledger.ids(gone=True))) == sorted(an_id(n) for n in range(60))
 
     def test_an_empty_ledger(self, ledger: Ledger) -> None:
         assert ledger.counts() == {
