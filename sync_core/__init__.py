@@ -35,6 +35,8 @@ The modules in the order the data meets them:
     flows.proposal    a sync.toml to begin with, from what both services describe
     rules.matching    which column has the name and a fitting type of a Marketo field (pure)
     rules.words       what sync.toml says, in words (pure)
+    flows.cleanup     before an uninstall: what the sync wrote leaves Marketo, and only that
+    rules.origin      whose a record in Marketo is, by when Marketo made it (pure)
     flows.failures    what is not in step: count, list, show, queue again
     flows.export      the same as CSV in which nothing is run
     flows.status      where everything stands; approve, repoint, pause, resume

@@ -95,7 +95,12 @@ def _missed(found: Mapping[str, Any], now: datetime, schedule: str) -> str:
 
 
 def _behind(found: Mapping[str, Any], now: datetime) -> str:
-    """Changes that wait for too long, a lane that stands still, or a read from the start that does not end."""
+    """Changes that wait for too long, a lane that stands still, or a read from the start that does not end.
+
+    Not after a cleanup: then nothing is to arrive any more.
+    """
+    if "cleanup" in found.get("paused", ()):
+        return ""
     at = found["oldest change not in Marketo"]["at"]
     if at is not None and now - datetime.fromisoformat(at) > IN_STEP_WITHIN:
         why = "paused" if "paused" in found else _trouble(found, "detect", "fresh") or "it waits on the queue"

@@ -258,15 +258,40 @@ def test_what_dynamics_deleted_goes_too_kept_held_or_not_visible(stage: Stage, o
     assert all(cleaned(row) for row in stage.world.opportunities.content.values())
 
 
-def test_a_merged_persons_role_goes_by_its_text(stage: Stage, org: Org) -> None:
+@pytest.mark.parametrize("moves", ["winner", "orphaned"])
+def test_a_merged_persons_role_goes_by_its_text(stage: Stage, org: Org, moves: str) -> None:
+    stage.marketo.switches.set({"roles_of_merged_lead": moves})
     stage.sync()
     (other,) = stage.people("ann.other@acme.invalid")
     stage.marketo.merge(other, [org.lead_ann])
-    assert (org.deal, other, "Decision Maker") in stage.roles(org.deal)
+    assert ((org.deal, other, "Decision Maker") in stage.roles(org.deal)) is (moves == "winner")
 
     remove(stage)
 
     assert stage.opportunities().keys() == {"theirs"}
+    assert {key for key, _, _ in stage.roles()} == {"theirs"}
+
+
+@pytest.mark.parametrize("stays", ["removed", "orphaned"])
+def test_a_deleted_persons_role_goes(stage: Stage, org: Org, stays: str) -> None:
+    stage.marketo.switches.set({"roles_of_deleted_lead": stays})
+    stage.sync()
+    stage.marketo.edit({"op": "delete-lead", "id": org.lead_bob})
+
+    remove(stage)
+
+    assert {key for key, _, _ in stage.roles()} == {"theirs"} == stage.opportunities().keys()
+
+
+def test_the_orphaned_roles_of_what_somebody_deleted_in_marketo_go(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.marketo.edit({"op": "delete", "object": "opportunities", "key": {"externalOpportunityId": org.deal}})
+    assert stage.roles(org.deal)
+
+    done = remove(stage)
+
+    assert stage.roles(org.deal) == set()
+    assert done["removed"]["opportunities"] == 1
 
 
 def test_an_earlier_installations_first_day_can_be_given(stage: Stage, org: Org) -> None:
@@ -480,6 +505,8 @@ def test_it_pauses_first_and_for_good(stage: Stage, org: Org) -> None:
     assert found["paused"]["why"] == "cleanup"
     assert "--after-cleanup" in " ".join(found["needs you"])
     assert found["verdict"]["text"].startswith("Cleaned up")
+    stage.clock.sleep(3600)
+    assert "not-in-step" not in {alert["name"] for alert in status(stage.world)["alerts"]}
 
 
 def test_an_unrecorded_first_post_is_known_by_its_message(stage: Stage, org: Org) -> None:
@@ -630,16 +657,21 @@ def test_it_can_be_done_twice(stage: Stage, org: Org) -> None:
 def test_calls_are_full(stage: Stage) -> None:
     org = Org(stage)
     for number in range(699):
-        org.opportunity(f"Deal {number}", account=org.bolt)
+        deal = org.opportunity(f"Deal {number}", account=org.bolt)
+        if number % 2:
+            org.stakeholder(org.cid, opportunity=deal)
     stage.sync()
-    writes, since = stage.writes(), len(stage.marketo.journal.since(0))
+    writes, seen = stage.writes(), len(stage.marketo.journal.since(0))
 
-    told = survey(stage)
-    looked = len(stage.marketo.journal.since(0)) - since
+    told = survey(stage)["Marketo calls"]
+    planned = len(stage.marketo.journal.since(0)) - seen
     remove(stage)
 
-    assert stage.writes() - writes == 3 + 1 == told["Marketo calls"]["to write"]
-    assert looked <= 3 + 3 + 1 + 1 + 3 + 2, "made when, roles, companies, people tied, who names them; describe"
+    assert stage.writes() - writes == told["to write"] == 2 + 3 + 1, "349 roles, 700 opportunities, 2 companies"
+    read = len(stage.marketo.journal.since(0)) - seen - planned - told["to write"]
+    assert told["to read, at least"] == 3 + 3 + 1 + 1 + 1, "made when, roles; made when, people tied, who names them"
+    assert read == told["to read, at least"] + 1, "by which fields people can be asked for; all else was described"
+    assert planned == read + 2, "the opportunities that name a company, page by page"
 
 
 # --- the command ----------------------------------------------------------------------------------------------
