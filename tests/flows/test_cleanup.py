@@ -18,7 +18,7 @@ from sync_core.flows import actions, cleanup
 from sync_core.flows.cleanup import CLOCKS, NAMED, OTHERS, TIED, UNASKED
 from sync_core.flows.guard import BEGAN, PAUSE
 from sync_core.flows.status import status
-from sync_core.model import Lane, LedgerRow, MarketoObject, State, Work
+from sync_core.model import Answer, Answers, Lane, LedgerRow, MarketoObject, State, Work
 from sync_core.rules.origin import AFTER, BEFORE, OTHERS_ROLES, cleaned
 from tests.flows.org import Org, lookup
 from tests.stage import CONFIG, Stage, changed
@@ -456,14 +456,19 @@ def test_the_quota_ends_it_and_the_next_day_it_goes_on(stage: Stage, org: Org) -
     assert dump(stage) == before
 
 
-def test_a_write_without_an_answer_is_looked_at_again_once_it_must_be_over(stage: Stage, org: Org) -> None:
+@pytest.mark.parametrize("path", ["roles/delete.json", "opportunities/delete.json", "companies/delete.json"])
+@pytest.mark.parametrize("silence", [requests.ReadTimeout, requests.ConnectionError])
+def test_a_write_without_an_answer_is_looked_at_again_once_it_must_be_over(
+    stage: Stage, org: Org, silence: type[requests.RequestException], path: str
+) -> None:
+    """Also where repeating it at once was answered, as it is after a broken connection."""
     before = dump(stage)
     stage.sync()
     lost = iter([True])
 
     def lose(request: requests.PreparedRequest) -> None:
-        if "delete.json" in str(request.url) and next(lost, False):
-            raise requests.ReadTimeout(request=request)
+        if path in str(request.url) and next(lost, False):
+            raise silence(request=request)
 
     stage.marketo_wire.after = lose
     began = stage.clock.now()
@@ -735,6 +740,31 @@ def test_what_marketo_refuses_to_remove_is_listed_and_needs_somebody(
 
     assert commands("cleanup", "--confirm", OURS) == cli.PROBLEMS
     assert "1099" in capsys.readouterr().out
+
+
+def test_a_role_that_can_not_be_removed_keeps_its_opportunity(
+    stage: Stage, org: Org, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would come back to life with the opportunity (marketo.md §3.3)."""
+    stage.sync()
+    delete = stage.world.target.delete
+
+    def refuse(kind: MarketoObject, keys: Any, **rest: Any) -> Any:
+        if kind is MarketoObject.ROLE:
+            return Answers([Answer("skipped", "1099") for _ in keys])
+        return delete(kind, keys, **rest)
+
+    monkeypatch.setattr(stage.world.target, "delete", refuse)
+
+    done = remove(stage)
+
+    assert len(stage.opportunities()) == 3
+    assert done["removed"] == {"roles": 0, "opportunities": 0, "companies": 0, "sales persons": 0}
+    assert not done["finished"]
+    assert {each["id"] for each in done["listed"]} >= {org.deal}
+    monkeypatch.undo()
+    assert remove(stage)["finished"]
+    assert stage.opportunities().keys() == {"theirs"}
 
 
 def test_rows_that_were_never_posted_ask_for_nothing_more(stage: Stage, org: Org) -> None:
