@@ -21,6 +21,7 @@ from sync_core.model import Answer, Lane, LedgerRow, MarketoField, MarketoObject
 from sync_core.ports import Ledger
 from sync_core.rules.fields import UnfitValueError, digests
 from sync_core.rules.filters import ONLY, outside, sides
+from sync_core.rules.origin import cleaned
 from sync_core.rules.planning import changed_fields, wait
 
 COMPANY_ID = "externalCompanyId"
@@ -145,9 +146,9 @@ class References:
         self.moved = self._changed_meanwhile([case for case in finished if not case.row.known])
         for case in finished:
             case.sent = case.id in self.lost
-        self._tell_opportunities(
-            [case.id for case in finished if case.posted and case.row.known and not case.row.fields]
-        )
+        new = [case for case in finished if case.posted and case.row.known and not case.row.fields]
+        # After a cleanup every opportunity is looked at again anyway.
+        self._tell_opportunities([case.id for case in new if not cleaned(case.row)])
 
     def _read(self) -> None:
         only = self.world.config.company.only if self.kind is COMPANIES else ()

@@ -88,7 +88,7 @@ def test_marketo_is_as_it_was_and_everything_comes_back_on_request(tmp_path: Pat
     # A killed process keeps its slots for as long as a call may take.
     with Site(tmp_path, SYNC_SCHEDULE="*/2 * * * * *", MARKETO_CALLS_PER_20S="100", MARKETO_CONCURRENCY="10") as site:
         site.marketo.post("switches", {"concurrency": 30})
-        site.fill(opportunities=400, accounts=20, contacts=40, roles_per_opportunity=1.0)
+        site.fill(opportunities=120, accounts=10, contacts=30, roles_per_opportunity=1.0)
         deal = others(site)
         before = dump(site)
         site.marketo.post("switches", {"latency": 0.1})
