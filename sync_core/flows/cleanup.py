@@ -173,8 +173,9 @@ def _settle(world: World, began: datetime, progress: Progress) -> None:
     """Until the queues are empty: then no delivery is under way, and no write of one can still be applied.
 
     A queue tells no fewer messages than it has, those in hand or out of sight too (Microsoft's documentation of
-    `ApproximateMessagesCount`; that they are counted was tried with Azurite only), and whoever sent a write that got no answer
-    keeps its ids out of sight for L. What was perhaps sent and stands in no ledger is known by its message alone.
+    `ApproximateMessagesCount`; that they are counted was tried with Azurite only), and whoever sent a write that got
+    no answer keeps its ids out of sight for L. What was perhaps sent and stands in no ledger is known by its message
+    alone.
     """
     told = 0
     while True:
