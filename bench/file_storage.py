@@ -166,12 +166,12 @@ class FileLedger:
     def counts(self) -> Mapping[str, int]:
         return self.tally().counts
 
-    def ids(self) -> Iterator[Sequence[str]]:
-        return self._pages(State.GONE, such=False)
+    def ids(self, *, gone: bool = False) -> Iterator[Sequence[str]]:
+        return self._pages(None if gone else State.GONE, such=False)
 
-    def _pages(self, state: State, *, such: bool) -> Iterator[Sequence[str]]:
+    def _pages(self, state: State | None, *, such: bool) -> Iterator[Sequence[str]]:
         last = ""
-        query = "SELECT id FROM ledger WHERE kind = ? AND id > ? AND (state = ?) = ? ORDER BY id LIMIT ?"
+        query = "SELECT id FROM ledger WHERE kind = ? AND id > ? AND (state IS ?) = ? ORDER BY id LIMIT ?"
         while ids := [id for (id,) in self._file.all(query, self._kind, last, state, such, PAGE)]:
             yield ids
             last = ids[-1]

@@ -38,6 +38,8 @@ The modules in the order the data meets them:
     rules.words       what sync.toml says, in words (pure)
     flows.audit       does Marketo hold what the rules demand: walk, second look, report, repair
     flows.rebuild     after the state was lost: a first load whose writes are only foretold
+    flows.cleanup     before an uninstall: what the sync wrote leaves Marketo, and only that
+    rules.origin      whose a record in Marketo is, by when Marketo made it (pure)
     flows.failures    what is not in step: count, list, show, queue again
     flows.export      the same as CSV in which nothing is run
     flows.status      where everything stands; approve, repoint, pause, resume

@@ -32,7 +32,7 @@ from sync_core.audit_report import in_words as audited
 from sync_core.audit_report import write_html, write_json
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
-from sync_core.flows import actions, audit
+from sync_core.flows import actions, audit, cleanup
 from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
@@ -51,6 +51,7 @@ from sync_core.messages import split
 from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import (
     complain,
+    farewell,
     held_removals,
     not_in_step,
     outlook,
@@ -198,9 +199,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--why", type=_why, default="", metavar="TEXT", help="shown by `status`; no names or addresses, please"
     )
-    command("resume", _resume, "Go on after `pause`; what piled up is handled within five minutes.")
+    one = command("resume", _resume, "Go on after `pause`; what piled up is handled within five minutes.")
+    one.add_argument("--after-cleanup", action="store_true", help="also after `cleanup`: everything is posted again")
     one = command("repoint", _repoint, "Tell whom the state belongs to and, with --confirm, accept other services.")
     one.add_argument("--confirm", action="store_true", help="do it: everything is read and posted again")
+    text = "Before an uninstall: tell what this system wrote to Marketo and, with --confirm, remove it."
+    one = command("cleanup", _cleanup, text)
+    one.add_argument("--confirm", metavar="MUNCHKIN-ID", help="do it: the id of the Marketo subscription")
+    one.add_argument(
+        "--since", type=_since, metavar="WHEN", help="what Marketo made from then on is ours (our first start)"
+    )
     return parser
 
 
@@ -594,6 +602,24 @@ def _repoint(app: Engine, options: argparse.Namespace) -> int:
     return _said(app, options, {"accepted": accepted}, f"everything is read and posted again: {AT_NEXT_TICK}")
 
 
+def _cleanup(app: Engine, options: argparse.Namespace) -> int:
+    first = since(options.since, app.world.clock.now()) if options.since else None
+    if options.confirm is None:
+        found: Mapping[str, Any] = cleanup.survey(app.world, since=first, progress=_so_far)
+    else:
+        done = actions.clean_up(app.world, options.confirm, since=first, progress=_so_far, who=_who())
+        found = done.values
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    show(found, as_json=True) if options.json else print(farewell(found))
+    return GOOD if found.get("finished", True) else PROBLEMS
+
+
+def _so_far(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{shorten(text, 79, placeholder=' …')}", end="", file=sys.stderr)
+
+
 # --- mapping ------------------------------------------------------------------------------------------------
 
 
@@ -777,6 +803,11 @@ def _pause(app: Engine, options: argparse.Namespace) -> int:
 
 
 def _resume(app: Engine, options: argparse.Namespace) -> int:
+    pause, then = app.world.documents.read(*PAUSE), "what piled up comes within five minutes"
+    if pause and "cleanup" in pause.value:
+        if not options.after_cleanup:
+            why = "posts to Marketo again all that `cleanup` removed, and starts campaigns that listen for that"
+            raise ConfigurationError(f"this {why}: if you mean it, add --after-cleanup. Nothing was done.")
+        then = f"{actions.AGAIN}: {AT_NEXT_TICK}"
     done = actions.resume(app.world, who=_who()).values
-    then = "what piled up comes within five minutes" if done["was paused"] else "nothing changes: it was not paused"
-    return _said(app, options, done, then)
+    return _said(app, options, done, then if done["was paused"] else "nothing changes: it was not paused")

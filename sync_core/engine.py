@@ -19,11 +19,11 @@ from textwrap import shorten
 from typing import Any
 
 from sync_core import events, telemetry
-from sync_core.errors import ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
+from sync_core.errors import CleaningUp, ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
 from sync_core.flows.audit import piece
 from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect
-from sync_core.flows.guard import check_not_paused, check_pair, spend_recheck_calls
+from sync_core.flows.guard import check_not_paused, check_pair, set_aside, spend_recheck_calls
 from sync_core.flows.reconcile import reconcile
 from sync_core.flows.turns import turn
 from sync_core.flows.watch import watch
@@ -142,6 +142,9 @@ class Engine:
     def _reconcile(self, work: Work, *, force: bool, lease_ends: datetime) -> Outcome:
         try:
             self._check()
+        except CleaningUp:
+            set_aside(self.world, work, sent=force)
+            return Outcome(Counter({"set aside": work.size}))
         except (RetryLater, ConfigurationError) as error:
             again = replace(work, force=force, postponed=work.postponed + 1)
             return Outcome(Counter({"put back": work.size}), [(again, seconds_to_wait(error))], error)

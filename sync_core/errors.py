@@ -12,6 +12,7 @@
     + OutOfTime           the lease is too old to start another Marketo write
     + QuotaExhausted      nothing helps before the daily quota resets
     + Paused              an operator paused the sync
+      x CleaningUp        for good: what it wrote is being removed from Marketo
     + NoTurn              enough deliveries of the slow lane are under way
   x SplitBatch            the same request with fewer records may pass; halve until the culprit stands alone
   x DeltaLinkExpired      read the table again from the start and compare
@@ -89,6 +90,10 @@ class QuotaExhausted(RetryLater):
 
 class Paused(RetryLater):
     """Between the commands `pause` and `resume`."""
+
+
+class CleaningUp(Paused):
+    """Since a `cleanup` began, until somebody resumes knowing that everything comes back."""
 
 
 class NoTurn(RetryLater):

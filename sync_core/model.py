@@ -147,13 +147,17 @@ class MarketoField:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """One Marketo opportunity role: key (lead, text), attributes, and why it is there."""
+    """One Marketo opportunity role: key (lead, text), attributes, and why it is there.
+
+    `made` is when Marketo made it; only of one that was read there.
+    """
 
     lead: int
     text: str
     primary: bool
     created: str
     reasons: tuple[str, ...] = ()
+    made: str = field(default="", compare=False)
 
     @property
     def key(self) -> tuple[int, str]:

@@ -217,6 +217,12 @@ class Marketo(Protocol):
         Raises SplitBatch when the answer would be too big.
         """
 
+    def holders(self, kind: MarketoObject, field: str, values: Sequence[str]) -> Mapping[str, Set[str]]:
+        """Who refers to at most 300 *values* in the searchable *field*: keys of records of *kind* (ids of people).
+
+        By value; one that nobody refers to is left out. Raises SplitBatch (more than 1,000 people).
+        """
+
 
 class Ledger(Protocol):
     """Rows of one kind (opportunities or companies), written only under the ticket they were read with."""

@@ -20,6 +20,7 @@ from sync_core.rules.words import wrapped as _wrapped
 WIDTH = 80
 GROUPS = 8  # reasons that `status` shows
 LAST_RUNS = 5
+STAYING = 20  # records that `cleanup` names
 
 
 def show(value: Any, *, as_json: bool) -> None:
@@ -132,6 +133,37 @@ def _lane(about: Mapping[str, int | None]) -> str:
     told += [f"{pace:,} a minute lately"] if pace is not None else []
     told += [f"empty in {counted(minutes, 'minute')}"] if minutes is not None else []
     return ", ".join(told)
+
+
+def farewell(found: Mapping[str, Any]) -> str:
+    """What `cleanup` prints for people: at most 80 columns."""
+    if why := found.get("nothing to remove"):
+        return "\n".join(_wrapped(f"There is nothing to remove: {why}."))
+    plans = "would be removed" in found
+    numbers = found["would be removed" if plans else "removed"]
+    lines = _wrapped(f"Marketo subscription {found['subscription']}")
+    lines += _wrapped(f"{'To be removed' if plans else 'Removed now'}: {_numbers(numbers)}")
+    lines += _wrapped(f"Made by us: what Marketo made from {found['made from']} to {found['to']}, under our keys")
+    lines += ["", "Stays in Marketo:"]
+    for what, reasons in found["stays"].items():
+        for why, number in reasons.items() if isinstance(reasons, Mapping) else ():
+            lines += _wrapped(f"{number:,} {what}: {why}", "  ")
+    lines += _wrapped(found["stays"]["people"], "  ")
+    listed = found["listed"]
+    lines += ["", f"The first {len(listed[:STAYING])} of these:"] if listed else []
+    for each in listed[:STAYING]:
+        lines += _wrapped(f"{each['id']} ({each['kind']}): {each['why']}", "  ")
+    if not plans:
+        return "\n".join([*lines, "", *_wrapped(f"Then: {found['then']}")])
+    calls = found["Marketo calls"]
+    text = f"Marketo calls: {calls['to write']:,} to write, {calls['to read, at least']:,} or more to read; "
+    text += f"at least {counted(calls['minutes at least'], 'minute')} of our share"
+    days = f", over {counted(calls['days at least'], 'day')} of it" if calls["days at least"] > 1 else ""
+    lines += ["", *_wrapped(text + days)]
+    if messages := found["queue messages"]:
+        lines += _wrapped(f"Besides, what {counted(messages, 'queue message')} may have sent is looked for.")
+    lines += ["Marketo will log:", *(line for text in found["Marketo will log"] for line in _wrapped(text, "  "))]
+    return "\n".join([*lines, "", "Nothing was changed. To do it:", f"  {found['to do it']}"])
 
 
 def held_removals(found: Sequence[Mapping[str, Any]], number: int, approved: int) -> str:

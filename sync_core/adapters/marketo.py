@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -224,7 +225,7 @@ class MarketoClient:
         return [lead for lead in (_lead(item, filter_type) for item in items) if lead.value]
 
     def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
-        fields = ["externalOpportunityId", "leadId", "role", "isPrimary", "externalCreatedDate"]
+        fields = ["externalOpportunityId", "leadId", "role", "isPrimary", "externalCreatedDate", "createdAt"]
         asked = {key.casefold(): key for key in external_ids}
         found: dict[str, list[Role]] = {}
         for item in self._query(MarketoObject.ROLE, "externalOpportunityId", external_ids, fields, QUERY_TIMEOUT):
@@ -248,6 +249,16 @@ class MarketoClient:
             values = {each.casefold(): value for each, value in item.items()}
             key = str(values.get(name.casefold()))
             found[asked.get(key.casefold(), key)] = {each: values.get(each.casefold()) for each in fields}
+        return found
+
+    def holders(self, kind: MarketoObject, field: str, values: Sequence[str]) -> Mapping[str, Set[str]]:
+        name = _KEYS.get(kind, "id")
+        asked = {value.casefold(): value for value in values}
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for item in self._query(kind, field, values, [name, field], QUERY_TIMEOUT):
+            held = {each.casefold(): str(value) for each, value in item.items()}
+            value = held.get(field.casefold(), "").casefold()
+            found[asked.get(value, value)].add(held[name.casefold()])
         return found
 
     # --- requests ---------------------------------------------------------------------------------------------
@@ -477,7 +488,8 @@ def _lead(item: _Item, filter_type: str) -> Lead:
 
 def _role(item: _Item) -> Role:
     created = str(item.get("externalCreatedDate") or "")
-    return Role(int(item["leadId"]), str(item["role"]), bool(item.get("isPrimary")), created)
+    made = str(item.get("createdAt") or "")
+    return Role(int(item["leadId"]), str(item["role"]), bool(item.get("isPrimary")), created, made=made)
 
 
 def _field(item: _Item) -> MarketoField:

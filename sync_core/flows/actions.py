@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from sync_core.errors import RetryLater, SyncError
-from sync_core.flows import applied, audit, status
+from sync_core.flows import applied, audit, cleanup, status
 from sync_core.flows import rebuild as rebuilding
 from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, failures
 from sync_core.flows.failures import redrive as queue_again
@@ -30,6 +30,7 @@ from sync_core.rules.words import counted
 
 WARNINGS = (WATCH, "validate")
 LONGEST_WHY = 200
+AGAIN = "everything is read and posted to Marketo again"
 NAMED = 5  # ids that an entry names; of more it says how many
 RETRIED = (State.WAITING, State.PARKED)  # held removals stay held until they are approved
 _END = datetime.max.replace(tzinfo=UTC)
@@ -220,7 +221,21 @@ def pause(world: World, why: str, *, who: str) -> Done:
 def resume(world: World, *, who: str) -> Done:
     with _noted(world, who, "resume") as note:
         was = status.resume(world)
-        note.tell("resumed the sync" if was else "resume: it was not paused", **{"was paused": was})
+        told = "resumed the sync" if was is not None else "resume: it was not paused"
+        if was and "cleanup" in was:
+            told += f" after a cleanup: {AGAIN}"
+        note.tell(told, **{"was paused": was is not None})
+    return note.done
+
+
+def clean_up(
+    world: World, confirmed: str, *, since: datetime | None, progress: Callable[[str], None], who: str
+) -> Done:
+    """Remove from Marketo what this system wrote, and pause it for good."""
+    with _noted(world, who, "cleanup") as note:
+        found = cleanup.remove(world, confirmed, since=since, progress=progress)
+        gone = ", ".join(f"{number:,} {what}" for what, number in found.get("removed", {}).items() if number)
+        note.tell(f"cleanup: removed from Marketo {gone or 'nothing'}", **found)
     return note.done
 
 

@@ -15,6 +15,7 @@ from sync_core.rules.planning import refusal
 from sync_core.rules.verdicts import verdict
 
 C = TypeVar("C", bound=Case)
+T = TypeVar("T")
 
 PATIENCE = 5  # deliveries, as many as the host's maxDequeueCount
 SEARCHES = 40  # halvings of one delivery: enough for a few culprits of 1,800, and little if it is everybody's trouble

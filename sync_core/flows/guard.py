@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import Paused, WrongPair
+from sync_core.errors import CleaningUp, Paused, WrongPair
 from sync_core.flows.world import World
-from sync_core.model import SCHEMA, Document, State
+from sync_core.messages import decode, encode
+from sync_core.model import SCHEMA, Document, State, Work
 from sync_core.rules.words import numbered
 
 WINDOW = timedelta(hours=24)
@@ -16,9 +17,14 @@ PAUSED_DELAY_S = 300.0
 REMOVALS = ("counter", "removals")
 PAIR = ("stamp", "pair")
 PAUSE = ("stamp", "pause")
+BEGAN = ("stamp", "began")
+SET_ASIDE = "set-aside"
+AT_WORK = timedelta(minutes=10)  # a part of a cleanup, to the last moment in which a write of it may be applied
 RECHECKS = ("counter", "recheck")
 COMPARISON = ("stamp", "comparison")
 REMOVALS_HELD = "removals held:"
+CLEANING = "what the sync wrote is removed from Marketo, since"
+BACK = "`python -m sync_core resume --after-cleanup` would post everything again"
 REMEDY = "If that is meant, run `python -m sync_core repoint --confirm`; otherwise correct the settings."
 
 
@@ -68,28 +74,62 @@ def ask_for_comparison(world: World) -> None:
 
 
 def check_not_paused(world: World) -> None:
-    """Raises Paused between `pause` and `resume`."""
-    if pause := world.documents.read(*PAUSE):
+    """Raises Paused between `pause` and `resume`, CleaningUp from the beginning of a cleanup on."""
+    pause = world.documents.read(*PAUSE)
+    if pause and "cleanup" in pause.value:
+        raise CleaningUp(f"{CLEANING} {pause.value['cleanup']['begun']}: {BACK}", delay=PAUSED_DELAY_S)
+    if pause:
         raise Paused(f"paused since {pause.value['since']}: `python -m sync_core resume` goes on", delay=PAUSED_DELAY_S)
+
+
+def set_aside(world: World, work: Work, *, sent: bool) -> None:
+    """While a cleanup goes on: of a message it needs no more than what may be in Marketo and stands in no ledger.
+
+    That is where a write may have been *sent*: the delivery went back forced, or was received before.
+    """
+    at, number = world.clock.now().isoformat(), 0
+    while sent and not world.documents.write(SET_ASIDE, f"{at} {number:04}", {"body": encode(work)}, None):
+        number += 1  # the name was somebody else's, at the same moment
+
+
+def those_set_aside(world: World) -> Iterator[Work]:
+    """What messages said that came off the queues since a cleanup began."""
+    after = ""
+    while some := world.documents.list(SET_ASIDE, after=after):
+        yield from (decode(value["body"]) for _, value in some)
+        after = some[-1][0]
 
 
 def pair_of(world: World) -> dict[str, Any]:
     """What the settings lead to now. `witnesses` are row versions of the opportunities written last."""
-    config = world.config
-    return {
-        "organization": world.source.organization(),
-        "munchkin": world.subscription,
-        "schema": SCHEMA,
-        "prefixes": [config.opportunity.key.prefix, config.company.key.prefix],
-        "witnesses": dict(world.source.newest_versions()),
-    }
+    found = {"organization": world.source.organization(), **_of_settings(world)}
+    return found | {"witnesses": dict(world.source.newest_versions())}
+
+
+def _of_settings(world: World) -> dict[str, Any]:
+    prefixes = [world.config.opportunity.key.prefix, world.config.company.key.prefix]
+    return {"munchkin": world.subscription, "schema": SCHEMA, "prefixes": prefixes}
 
 
 def check_pair(world: World) -> None:
     """Stop before any write when the state belongs to other services. The first start stamps the state."""
     pair, stamp = compare_pair(world)
+    if stamp is None:
+        begin(world)
     if pair != (stamp.value if stamp else None):
         world.documents.write(*PAIR, pair, stamp.ticket if stamp else None)
+
+
+def begin(world: World) -> None:
+    """Keep since when this state writes to Marketo: what is older there, somebody else made (`cleanup`)."""
+    world.documents.write(*BEGAN, {"at": world.clock.now().isoformat()}, None)
+
+
+def check_subscription(world: World) -> None:
+    """As `check_pair`, for whom Dynamics is not asked any more."""
+    stamp = world.documents.read(*PAIR)
+    if stamp is not None:
+        _compare(stamp.value, {**_of_settings(world), "organization": stamp.value["organization"]})
 
 
 def compare_pair(world: World) -> tuple[Mapping[str, Any], Document | None]:

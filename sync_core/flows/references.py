@@ -15,12 +15,13 @@ from sync_core.flows.calls import Calls, judge
 from sync_core.flows.cases import OpportunityCase, ReferenceCase
 from sync_core.flows.reading import Reading, check_rule
 from sync_core.flows.world import World
-from sync_core.mapping import SALES_PERSON_FIELDS, Key, Source
+from sync_core.mapping import SALES_PERSON_FIELDS, Key, Source, SyncConfig
 from sync_core.messages import split
 from sync_core.model import Answer, Lane, LedgerRow, MarketoField, MarketoObject, State, Work
 from sync_core.ports import Ledger
 from sync_core.rules.fields import UnfitValueError, digests
 from sync_core.rules.filters import ONLY, outside, sides
+from sync_core.rules.origin import cleaned
 from sync_core.rules.planning import changed_fields, wait
 
 COMPANY_ID = "externalCompanyId"
@@ -64,6 +65,10 @@ SALES_PERSONS = Kind(
 )
 
 
+def key_of(config: SyncConfig, kind: Kind) -> Key:
+    return config.company.key if kind is COMPANIES else Key(column=kind.column)
+
+
 class References:
     """The records of one kind that one delivery looks at."""
 
@@ -82,10 +87,6 @@ class References:
     @property
     def ledger(self) -> Ledger:
         return self.world.companies if self.kind is COMPANIES else self.world.sales_persons
-
-    @property
-    def _key(self) -> Key:
-        return self.world.config.company.key if self.kind is COMPANIES else Key(column=self.kind.column)
 
     @property
     def _fields(self) -> Mapping[str, Source]:
@@ -131,7 +132,7 @@ class References:
         return key in self.present if case is None else bool(case.row.fields) or case.posted
 
     def external(self, key: str) -> str:
-        return self._key.external(key)
+        return key_of(self.world.config, self.kind).external(key)
 
     def _needs(self, case: OpportunityCase, key: str) -> bool:
         digest = digests({self.kind.field: self.external(key)})[self.kind.field]
@@ -151,9 +152,9 @@ class References:
         self.moved = self._changed_meanwhile([case for case in finished if not case.row.known])
         for case in finished:
             case.sent = case.id in self.lost
-        self._tell_opportunities(
-            [case.id for case in finished if case.posted and case.row.known and not case.row.fields]
-        )
+        new = [case for case in finished if case.posted and case.row.known and not case.row.fields]
+        # After a cleanup every opportunity is looked at again anyway.
+        self._tell_opportunities([case.id for case in new if not cleaned(case.row)])
 
     def _read(self) -> None:
         only = self.world.config.company.only if self.kind is COMPANIES else ()

@@ -409,6 +409,10 @@ class Foretold:
     def opportunities_of(self, companies: Sequence[str]) -> Collection[str]:
         return self.base.opportunities_of(companies)
 
+    def holders(self, kind: MarketoObject, field: str, values: Sequence[str]) -> Mapping[str, Set[str]]:
+        self.reads.append(kind)
+        return self.base.holders(kind, field, values)
+
     def upsert(self, kind: MarketoObject, records: Sequence[Mapping[str, Any]], *, until: datetime) -> Answers:
         if kind is MarketoObject.ROLE:
             known = self._known_roles(records)

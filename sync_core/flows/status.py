@@ -10,12 +10,24 @@ from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
-from sync_core.errors import NotOurs, SyncError, WrongPair
+from sync_core.errors import NotOurs, RetryLater, SyncError, WrongPair
 from sync_core.flows.applied import in_words
 from sync_core.flows.audit import TOLD_LAST
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
 from sync_core.flows.failures import KINDS, by_reason
-from sync_core.flows.guard import PAIR, PAUSE, REMOVALS, compare_pair, pair_of
+from sync_core.flows.guard import (
+    AT_WORK,
+    BACK,
+    BEGAN,
+    CLEANING,
+    PAIR,
+    PAUSE,
+    REMOVALS,
+    SET_ASIDE,
+    begin,
+    compare_pair,
+    pair_of,
+)
 from sync_core.flows.observe import chunks
 from sync_core.flows.reconcile import PEOPLE_MISSING
 from sync_core.flows.world import World
@@ -289,13 +301,22 @@ def problems(found: Mapping[str, Any]) -> list[str]:
     )
     left = found["mapping"].get("left alone", {})
     told = [f"{name} is left alone: {why}" for name, why in left.items()]
-    told += [f"{paused_in_words(found['paused'])}: `resume` goes on"] if "paused" in found else []
+    told += [_paused(found["paused"])] if "paused" in found else []
     told += [f"stopped, {stop_in_words(stop)}" for stop in found["stops"]]
     others_on = [each for each in found["alerts"] if each["name"] not in TOLD_OTHERWISE]
     told += [f"{each['name']}: {each['text']} (docs/operations.md)" for each in others_on]
     told += found["doubts"]
     told += [] if found["webhook"] in ("none", "well") else [f"nobody is told of alerts: {found['webhook']}"]
     return [f"{counted(number, one, many)} {text}" for number, one, many, text in checks if number] + told
+
+
+def _paused(pause: Mapping[str, Any]) -> str:
+    cleanup = pause.get("cleanup")
+    if not cleanup:
+        return f"{paused_in_words(pause)}: `resume` goes on"
+    if not cleanup.get("ended"):
+        return f"{CLEANING} {cleanup['begun']}, and not to the end: `cleanup --confirm` goes on. {BACK}"
+    return f"a cleanup ended at {cleanup['ended']}: the function app and its storage can be deleted. {BACK}"
 
 
 TOLD_OTHERWISE = {"wrong-pair", "credentials-refused", "stopped", "removals-held", "field-suspended"}
@@ -383,19 +404,27 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
 def repoint(world: World) -> dict[str, Any]:
     """Accept the pair that the settings lead to. Nothing remembered is trusted: everything is read and posted again."""
     pair = pair_of(world)
+    _read_again(world, "repoint")
+    stamp = world.documents.read(*PAIR)
+    if stamp is not None and stamp.value["munchkin"] != pair["munchkin"]:
+        world.documents.delete(*BEGAN)
+    begin(world)
+    world.documents.write(*PAIR, pair, stamp.ticket if stamp else None)
+    return pair
+
+
+def _read_again(world: World, why: str) -> None:
+    """Have everything read from the start and posted, trusting no memory."""
     for table in (*side_tables(world.config), OPPORTUNITY):
         feed = Feed(table, since=world.clock.now().isoformat(), again=True, force=table == OPPORTUNITY)
         known = world.documents.read("feed", table)
         world.documents.write("feed", table, feed.value(), known.ticket if known else None)
-    again = Work(lane=Lane.SLOW, force=True, why="repoint")
+    again = Work(lane=Lane.SLOW, force=True, why=why)
     works = [replace(again, accounts=tuple(ids)) for ids in world.companies.ids()]
     works += [replace(again, users=tuple(ids)) for ids in world.sales_persons.ids()]
     for work in works:
         for part in split(work):
             world.queue.put(part)
-    stamp = world.documents.read(*PAIR)
-    world.documents.write(*PAIR, pair, stamp.ticket if stamp else None)
-    return pair
 
 
 def pause(world: World, why: str) -> Mapping[str, str]:
@@ -408,15 +437,31 @@ def pause(world: World, why: str) -> Mapping[str, str]:
     def paused(known: Mapping[str, Any]) -> Mapping[str, Any]:
         before.clear()
         before.update(known)
-        return {"since": known.get("since", since), "why": why}
+        return {"since": since, **known, "why": why}
 
     world.change(*PAUSE, paused)
     return before
 
 
-def resume(world: World) -> bool:
-    """Whether it had been paused."""
-    paused = world.documents.read(*PAUSE) is not None
-    if paused:
-        world.documents.delete(*PAUSE)
-    return paused
+def resume(world: World) -> Mapping[str, Any] | None:
+    """The pause that was on. After a cleanup everything is read and posted again.
+
+    Raises RetryLater while one is at work, or was so lately that a removal of it may still be applied (design.md §2.4).
+    """
+    paused = world.documents.read(*PAUSE)
+    if paused is None:
+        return None
+    if cleanup := paused.value.get("cleanup"):
+        at_work = cleanup.get("at")
+        left = datetime.fromisoformat(at_work) + AT_WORK - world.clock.now() if at_work else timedelta(0)
+        if left > timedelta(0):
+            raise RetryLater("a cleanup is at work, or was a moment ago", delay=left.total_seconds())
+        _read_again(world, "resume")
+        if cleanup.get("ended"):
+            world.documents.delete(*BEGAN)
+            begin(world)
+        while aside := world.documents.list(SET_ASIDE):
+            for name, _ in aside:
+                world.documents.delete(SET_ASIDE, name)
+    world.documents.delete(*PAUSE)
+    return paused.value

@@ -116,7 +116,12 @@ def _missed(found: Mapping[str, Any], now: datetime, schedule: str) -> str:
 
 
 def _behind(found: Mapping[str, Any], now: datetime) -> str:
-    """Changes that wait for too long, a lane that stands still, or a read from the start that does not end."""
+    """Changes that wait for too long, a lane that stands still, or a read from the start that does not end.
+
+    Not after a cleanup: then nothing is to arrive any more.
+    """
+    if "cleanup" in found.get("paused", ()):
+        return ""
     at = found["oldest change not in Marketo"]["at"]
     if at is not None and now - datetime.fromisoformat(at) > IN_STEP_WITHIN:
         why = "paused" if "paused" in found else _trouble(found, "detect", "fresh") or "it waits on the queue"
@@ -185,6 +190,8 @@ def stop_in_words(stop: Mapping[str, Any]) -> str:
 def verdict(found: Mapping[str, Any]) -> dict[str, str]:
     """Whether Marketo is in step, in one line, and how bad it is; of a status with all but this."""
     states, read = found["opportunities"], found["last tick"]["read"]
+    if "cleanup" in found.get("paused", ()):
+        return _level("not in step", "Cleaned up, or about to be: nothing is sent to Marketo any more")
     if "paused" in found:
         told = f"{paused_in_words(found['paused'])}: nothing is sent until somebody resumes"
         return _level("not in step", told[:1].upper() + told[1:])

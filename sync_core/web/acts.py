@@ -184,7 +184,11 @@ def _ask_resume(world: World, _query: Mapping[str, str]) -> Ask:
     if paused is None:
         raise _nothing("The sync is not paused.")
     why = f": {paused.value['why']}" if paused.value.get("why") else "."
-    tells = (f"It was paused at {moment(paused.value['since'])}{why}", "What piled up is handled within five minutes.")
+    then = "What piled up is handled within five minutes."
+    if "cleanup" in paused.value:
+        then = f"What the sync wrote was removed from Marketo, or was being removed. If you resume, {actions.AGAIN}, "
+        then += "which starts trigger campaigns that listen for opportunities."
+    tells = (f"It was paused at {moment(paused.value['since'])}{why}", then)
     return Ask(title="Resume the sync", tells=tells, button="Resume now")
 
 

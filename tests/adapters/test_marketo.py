@@ -213,6 +213,16 @@ def test_present_values_are_read_by_key_and_named_as_they_were_asked(client: Mar
     assert client.records(MarketoObject.SALES_PERSON, [], ["email"]) == {}
 
 
+def test_who_refers_to_a_company_is_told_by_the_value_that_was_asked(client: MarketoClient, front: Front) -> None:
+    front.app.state.load({"companies": [{"externalCompanyId": key} for key in ("acme", "bolt")]})
+    (lead,) = front.app.state.load({"leads": [{"email": "a@example.test", "externalCompanyId": "acme"}]})["leads"]
+    client.upsert(OPPORTUNITY, [opportunity(n, externalCompanyId="acme") for n in (1, 2)], until=LATER)
+
+    asked = ("externalCompanyId", ["ACME", "bolt"])
+    assert client.holders(OPPORTUNITY, *asked) == {"ACME": {"id 1", "id 2"}}
+    assert client.holders(MarketoObject.LEAD, *asked) == {"ACME": {str(lead)}}
+
+
 def test_three_hundred_ids_go_as_one_long_query_in_a_form(client: MarketoClient, front: Front) -> None:
     ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(300)]
     client.roles(ids)

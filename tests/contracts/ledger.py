@@ -234,6 +234,7 @@ class LedgerContract:
 
         assert list(chain.from_iterable(pages)) == sorted(an_id(n) for n in range(0, 60, 3))
         assert all(pages)
+        assert sorted(chain.from_iterable(ledger.ids(gone=True))) == sorted(an_id(n) for n in range(60))
 
     def test_ids_go_on_behind_one_and_name_what_is_gone_if_asked(self, ledger: Ledger) -> None:
         inserted(ledger, *(a_row(n, State.GONE if n % 3 else State.PARKED) for n in range(60)))

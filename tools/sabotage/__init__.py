@@ -7,14 +7,16 @@ adapters  changes of the wire, the storage, the limiter and the settings
 proof     changes of the audit
 repair    changes of what operators are told and of what repairs
 rebuild   changes of what makes the state anew after it was lost
+cleanup   changes of what leaves Marketo before an uninstall
 web       changes of the status page
 telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, flows, proof, rebuild, repair, rules, telemetry, web
+from tools.sabotage import adapters, cleanup, flows, proof, rebuild, repair, rules, telemetry, web
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
-    *(*proof.CHANGES, *repair.CHANGES, *rebuild.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *(*proof.CHANGES, *repair.CHANGES, *rebuild.CHANGES, *cleanup.CHANGES),
+    *(*web.CHANGES, *telemetry.CHANGES),
 )
