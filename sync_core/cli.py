@@ -38,6 +38,9 @@ from sync_core.flows.guard import PAUSE, check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
+from sync_core.flows.probe import known, open_questions
+from sync_core.flows.probe_dynamics import probe_dynamics
+from sync_core.flows.probe_marketo import outline
 from sync_core.flows.proposal import propose
 from sync_core.flows.status import before_repoint, lanes, removals, status
 from sync_core.flows.validate import Light, Setup, as_plain
@@ -46,6 +49,7 @@ from sync_core.messages import split
 from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import (
     complain,
+    found_out,
     held_removals,
     not_in_step,
     outlook,
@@ -58,7 +62,7 @@ from sync_core.report import (
 from sync_core.rules.filters import since
 from sync_core.rules.pace import in_words
 from sync_core.rules.words import counted
-from sync_core.wiring import engine, setup
+from sync_core.wiring import dataverse_url, engine, laboratory, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
@@ -184,6 +188,10 @@ def _parser() -> argparse.ArgumentParser:
     command("resume", _resume, "Go on after `pause`; what piled up is handled within five minutes.")
     one = command("repoint", _repoint, "Tell whom the state belongs to and, with --confirm, accept other services.")
     one.add_argument("--confirm", action="store_true", help="do it: everything is read and posted again")
+    one = command("probe", _probe, "Find out on a Marketo sandbox what no documentation tells; removes what it makes.")
+    one.add_argument("--sandbox", metavar="ID", help="do it, on this subscription: the one that MARKETO_URL names")
+    one.add_argument("--burst", action="store_true", help="also make Marketo refuse calls, for some seconds")
+    one.add_argument("--dynamics-sandbox", metavar="URL", help="also write to this Dynamics: the one of DATAVERSE_URL")
     return parser
 
 
@@ -529,6 +537,35 @@ def _show_mapping(app: Engine, options: argparse.Namespace) -> int:
         print(what_goes_where(found))
     alone = any(field["left alone"] for fields in found["fields"].values() for field in fields.values())
     return PROBLEMS if alone or (options.id and not found["example"]["found"]) else GOOD
+
+
+# --- probe --------------------------------------------------------------------------------------------------
+
+
+def _probe(app: Engine, options: argparse.Namespace) -> int:
+    """What is not answered, or not removed, needs a person."""
+    if not options.sandbox:
+        if options.burst or options.dynamics_sandbox:
+            raise ConfigurationError("--burst and --dynamics-sandbox go with --sandbox. Nothing was done.")
+        found = known(app.world) | {"would do": outline(app.world)}
+        show(found, as_json=True) if options.json else print(found_out(found))
+        return PROBLEMS if found["left"] else GOOD
+    write = options.dynamics_sandbox is not None
+    if write and options.dynamics_sandbox.strip().rstrip("/").casefold() != dataverse_url().casefold():
+        raise ConfigurationError("DATAVERSE_URL leads to another Dynamics than --dynamics-sandbox. Nothing was done.")
+    lab, besides = laboratory(app.world.documents), probe_dynamics(app.world, write=write)
+    done = actions.probe(
+        app.world, lab, options.sandbox, besides, burst=options.burst, who=_who(), progress=_answered
+    ).values
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    show(done, as_json=True) if options.json else print(found_out(done))
+    return PROBLEMS if done["left"] or "ended early" in done or open_questions(done["findings"]) else GOOD
+
+
+def _answered(question: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{question} tried ", end="", file=sys.stderr)
 
 
 # --- failures, pause ----------------------------------------------------------------------------------------
