@@ -553,6 +553,7 @@ def _probe(app: Engine, options: argparse.Namespace) -> int:
     write = options.dynamics_sandbox is not None
     if write and options.dynamics_sandbox.strip().rstrip("/").casefold() != dataverse_url().casefold():
         raise ConfigurationError("DATAVERSE_URL leads to another Dynamics than --dynamics-sandbox. Nothing was done.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was made is removed, as after Ctrl-C
     lab, besides = laboratory(app.world.documents), probe_dynamics(app.world, write=write)
     done = actions.probe(
         app.world, lab, options.sandbox, besides, burst=options.burst, who=_who(), progress=_answered

@@ -229,8 +229,9 @@ class MarketoProbe(Protocol):
     ) -> Mapping[str, Any]:
         """The envelope of one call to *path* (below `/rest/v1/`), sent exactly as it is given: `success` or `errors`.
 
-        Raises RetryLater for what passes (no answer, 502, 606 …), after the usual repetitions. A *hurried* call goes
-        past the `Limiter`, and 606, 607 and 615 are its answer.
+        In it `unanswered`: an attempt at a write got no answer, and may still be applied. Raises RetryLater for what
+        passes (no answer, 502, 606 …), after the usual repetitions. A *hurried* call goes past the `Limiter`, and
+        606, 607 and 615 are its answer.
         """
 
 

@@ -103,6 +103,21 @@ class _Request:
         return self.path.partition("?")[0]
 
 
+@dataclass(slots=True)
+class _Attempts:
+    """A call, as often as it is tried; remembers whether one of the attempts got no answer."""
+
+    once: Callable[[], _Envelope]
+    unanswered: bool = False
+
+    def __call__(self) -> _Envelope:
+        try:
+            return self.once()
+        except Again as again:
+            self.unanswered = self.unanswered or again.unanswered
+            raise
+
+
 class MarketoTokens:
     """The access token everybody with our client id shares, by the rules of marketo.md §1.3."""
 
@@ -274,8 +289,10 @@ class MarketoClient:
             where = f"{path}?{urlencode(query)}" if query else path
             data = None if body is None else encode(body)
             request = _Request(method, where, LEAD_TIMEOUT, data, _JSON, until=_NEVER, hurried=hurried)
+        attempt = _Attempts(lambda: self._heard(request))
         with telemetry.call("Marketo", method, request.resource):
-            return self._transport.repeat(lambda: self._heard(request), seconds=WRITE_PATIENCE)
+            envelope = self._transport.repeat(attempt, seconds=WRITE_PATIENCE)
+            return {**envelope, "unanswered": attempt.unanswered}
 
     def _heard(self, request: _Request) -> _Envelope:
         """One attempt: the envelope, whatever it says, but for what passes."""
@@ -335,16 +352,7 @@ class MarketoClient:
     def _write(self, path: str, body: Mapping[str, Any], timeout: float, until: datetime) -> Answers:
         """One write call; once an attempt got no answer, every outcome says so."""
         request = _Request("POST", path, timeout, encode(body), _JSON, until=until)
-        unanswered = False
-
-        def attempt() -> _Envelope:
-            nonlocal unanswered
-            try:
-                return self._signed(request)
-            except Again as again:
-                unanswered = unanswered or again.unanswered
-                raise
-
+        attempt = _Attempts(lambda: self._signed(request))
         with telemetry.call("Marketo", "POST", request.resource) as call:
             call.records = len(body["input"])
             try:
@@ -352,8 +360,8 @@ class MarketoClient:
                 call.take(answer.code for answer in answers)
                 self._refuse_systemic(answers)
             except SyncError as error:
-                raise (_still_unanswered(error) if unanswered else error) from None
-            return Answers(answers, unanswered)
+                raise (_still_unanswered(error) if attempt.unanswered else error) from None
+            return Answers(answers, attempt.unanswered)
 
     def _refuse_systemic(self, answers: Sequence[Answer]) -> None:
         """The same complaint from every record is no record's fault (design.md §6)."""

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from sync_core.errors import RetryLater, SyncError
+from sync_core.errors import RetryLater, SyncError, Unavailable
 from sync_core.flows.probe import MADE, NOT_ASKED, Finding
 from sync_core.flows.references import COMPANY_ID, SALES_PERSON_ID
 from sync_core.flows.roles import OPPORTUNITY_ID
@@ -117,18 +117,24 @@ class Records:
 
 @dataclass(slots=True)
 class _Wire:
-    """Calls to Marketo, counted. *limit*: no more than so many."""
+    """Calls to Marketo, counted. *limit*: no more than so many. *late*: a write may still be applied."""
 
     lab: MarketoProbe
     limit: int = MOST_CALLS - FOR_CLEANING
     calls: int = 0
+    late: bool = False
 
     def ask(self, about: str, method: str, path: str, **more: Any) -> _Said:
         """Raises _NotAnswered where the API user may not, or nobody may since a CRM is linked."""
         if self.calls >= self.limit:
             raise _NotAnswered(f"no more than {MOST_CALLS} calls are made")
         self.calls += 1
-        said = _said(self.lab.ask(method, f"{path}.json", **more))
+        try:
+            said = _said(self.lab.ask(method, f"{path}.json", **more))
+        except Unavailable as error:
+            self.late = self.late or error.unanswered
+            raise
+        self.late = self.late or bool(said.envelope.get("unanswered"))
         if DENIED in said.codes:
             raise _Denied(f"the API user's role lacks {PERMISSIONS[about]}")
         if LINKED in (*said.codes, *said.fates):
@@ -283,10 +289,17 @@ class Experiments:
             yield Finding(number, QUESTIONS[number].asks, *self._tried(experiment))
 
     def clean(self) -> list[str]:
-        """In words what could not be removed, and why; its note stays for the next run."""
+        """In words what could not be removed, or may still come to be, and why; its note stays for the next run."""
         self.wire.limit = MOST_CALLS
         cleaning = _Cleaning(self.world, self.wire, self.records, set(self.made.values()), self.roles)
         left = cleaning.run(self.kinds)
+        if self.wire.late:
+            minutes = self.world.late_write // 60
+            named = f"named {self.records.key('')}…"
+            left.append(
+                f"perhaps a record {named}: a call got no answer, and may still be carried out. Run it again "
+                f"in {minutes} minutes"
+            )
         if left:
             self.world.change(MADE, self.records.run, lambda value: {**value, "ended": True})
         else:

@@ -359,7 +359,7 @@ def test_a_subscription_that_is_linked_to_a_crm_answers_nothing_and_breaks_nothi
 # --- trouble ----------------------------------------------------------------------------------------------------
 
 
-def test_answers_that_are_lost_on_the_way_change_no_finding_and_leave_nothing() -> None:
+def test_answers_that_are_lost_on_the_way_change_no_finding_and_are_looked_after() -> None:
     stage = Stage()
     numbers = iter(range(10_000))
 
@@ -371,6 +371,10 @@ def test_answers_that_are_lost_on_the_way_change_no_finding_and_leave_nothing() 
     found = probed(stage)
 
     assert dump(stage) == NOTHING
+    assert "may still be carried out" in str(found["left"])
+    stage.marketo_wire.after = None
+    assert probed(stage)["left"] == []
+    assert stage.world.documents.list(MADE) == []
     assert {k: v for k, v in answered(found).items() if v} == {k: v for k, v in DEFAULTS.items() if answered(found)[k]}
     assert len(probe.open_questions(found["findings"])) <= 2, found["findings"]
 
