@@ -96,10 +96,6 @@ def laboratory(documents: Documents) -> MarketoProbe:
     return MarketoClient(settings, clock, _limiter(settings, documents, clock, stops=False, name="probe"))
 
 
-def dataverse_url() -> str:
-    return Settings.from_env(os.environ).dataverse_url
-
-
 def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
     """What `validate` looks at: as much as *env* allows, and what is wrong with the rest."""
     settings, found = Settings.read(env)

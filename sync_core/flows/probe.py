@@ -10,7 +10,7 @@ each answer; so an answer only ever makes it tell more precisely.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -101,19 +101,30 @@ def known(world: World) -> dict[str, Any]:
 
 def told(findings: Iterable[Finding]) -> list[dict[str, str]]:
     """The findings as plain values in the order of their questions, each with what its answer means."""
-    order = {name: number for number, name in enumerate(QUESTIONS)}
-    ordered = sorted(findings, key=lambda each: order.get(each.question, len(order)))
+    order = list(QUESTIONS)
+
+    def place(each: Finding) -> tuple[int, str]:
+        known = each.question in order
+        return order.index(each.question) if known else len(order), each.question.rjust(4)
+
+    ordered = sorted(findings, key=place)
     return [asdict(each) | {"means": means(each.question, each.answer)} for each in ordered]
 
 
 def asked(part: Iterable[Finding], into: list[Finding], progress: Callable[[str], object]) -> str:
-    """Take the findings of *part* one by one, telling which was answered; why it ended early, if it did."""
+    """Take the findings of *part* one by one, telling which was tried; why it ended early, if it did.
+
+    What *part* still has to do is done before anybody hears of an error: it may have records to remove.
+    """
     try:
         for each in part:
             into.append(each)
             progress(each.question)
     except SyncError as error:
         return str(error)
+    finally:
+        if isinstance(part, Generator):
+            part.close()
     return ""
 
 

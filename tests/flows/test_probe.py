@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import requests
 
-from sync_core.errors import ConfigurationError, QuotaExhausted
+from sync_core.errors import ConfigurationError, QuotaExhausted, Unavailable
 from sync_core.flows import actions, probe, probe_marketo
 from sync_core.flows.plan import plan
 from sync_core.flows.probe import ANSWERS, MADE, Finding, answers
@@ -443,6 +442,37 @@ def test_answers_of_another_subscription_are_replaced() -> None:
     assert "U15" not in answers(stage.world)
 
 
+def test_what_was_asked_of_others_has_removed_its_records_before_an_error_is_heard() -> None:
+    stage, removed = Stage(), list[str]()
+
+    def dynamics() -> Iterator[Finding]:
+        try:
+            yield Finding("D9", "a question of Dynamics", "yes")
+        finally:
+            removed.append("all")
+
+    def stop(question: str) -> None:
+        if question == "D9":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        actions.probe(stage.world, stage.world.target, SANDBOX, dynamics(), who="a test", progress=stop)
+    assert (removed, raised.type) == (["all"], KeyboardInterrupt)
+
+
+def test_trouble_of_dynamics_loses_no_answer_of_marketo() -> None:
+    def dynamics() -> Iterator[Finding]:
+        yield Finding("D7", "a question of Dynamics", "all on")
+        raise Unavailable("contact 1 could not be removed")
+
+    stage = Stage()
+    found = dict(actions.probe(stage.world, stage.world.target, SANDBOX, dynamics(), who="a test").values)
+
+    assert found["ended early"] == "contact 1 could not be removed"
+    assert answered(found) == DEFAULTS | {"U15": "", "D7": "all on"}
+    assert [each["question"] for each in found["findings"]] == [*QUESTIONS, "D7"]
+
+
 def test_the_audit_log_says_that_it_was_run() -> None:
     stage = Stage()
     probed(stage)
@@ -513,4 +543,3 @@ def test_a_company_that_null_leaves_is_no_difference(known: dict[str, str], diff
 
 def test_the_calls_of_a_run_fit_its_own_limit() -> None:
     assert MOST_CALLS < 200
-    assert replace(Finding("U1", "", "")) == Finding("U1", "", "")
