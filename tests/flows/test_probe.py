@@ -157,6 +157,19 @@ def test_what_else_a_subscription_does_spoils_no_answer(settings: dict[str, Any]
     assert len(calls(stage)) < 120
 
 
+def test_what_queries_do_not_show_for_minutes_is_removed_all_the_same() -> None:
+    stage = Stage()
+    others(stage)
+    stage.marketo.switches.set({"visible_after": 900.0})
+    before, started = dump(stage), stage.clock.now()
+
+    found = probed(stage)
+
+    assert "Marketo's queries don't show" in why(found, "U16")
+    assert (dump(stage), found["left"]) == (before, [])
+    assert stage.clock.now() - started < timedelta(minutes=5)
+
+
 def test_all_that_it_makes_bears_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
     stage.marketo.switches.set(dict.fromkeys(("role_unknown_opportunity", "unknown_company"), "accepted"))

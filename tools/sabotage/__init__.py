@@ -5,14 +5,15 @@ flows     changes of the flows and the engine: order, tickets, force, evidence, 
 rules     changes of the pure rules, the model and the messages
 adapters  changes of the wire, the storage, the limiter and the settings
 repair    changes of what operators are told and of what repairs
+probe_marketo   changes of the experiments on Marketo
 web       changes of the status page
 telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, flows, repair, rules, telemetry, web
+from tools.sabotage import adapters, flows, probe_marketo, repair, rules, telemetry, web
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
-    *(*repair.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *(*probe_marketo.CHANGES, *repair.CHANGES, *web.CHANGES, *telemetry.CHANGES),
 )
