@@ -160,7 +160,7 @@ def test_what_else_a_subscription_does_spoils_no_answer(settings: dict[str, Any]
 def test_what_queries_do_not_show_for_minutes_is_removed_all_the_same() -> None:
     stage = Stage()
     others(stage)
-    stage.marketo.switches.set({"visible_after": 900.0})
+    stage.marketo.switches.set({"visible_after": 900.0, "roles_of_deleted_lead": "orphaned"})
     before, started = dump(stage), stage.clock.now()
 
     found = probed(stage)

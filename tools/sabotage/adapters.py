@@ -83,11 +83,11 @@ CHANGES = (
         "the end of the lease looked at before waiting for the limiter",
         "2.4 D",
         MARKETO,
-        """            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
+        """            with self._turn(request):
                 self._check_time(request)
 """,
         """            self._check_time(request)
-            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
+            with self._turn(request):
 """,
         OF_MARKETO + "test_a_write_that_waited_too_long_is_not_sent",
     ),
