@@ -296,9 +296,7 @@ class MarketoClient:
 
     def _heard(self, request: _Request) -> _Envelope:
         """One attempt: the envelope, whatever it says, but for what passes."""
-        envelope = self._exchange(request)
-        if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
-            envelope = self._exchange(request)
+        envelope = self._admitted(request)
         errors = _errors(envelope)
         if not request.hurried and _PASSING & {code for code, _ in errors}:
             raise self._refused(errors, request)
@@ -372,14 +370,19 @@ class MarketoClient:
             raise error
 
     def _signed(self, request: _Request) -> _Envelope:
-        """One attempt; after 601 or 602 another with a new token, once (marketo.md §1.3)."""
-        envelope = self._exchange(request)
-        if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
-            envelope = self._exchange(request)
+        """One attempt; raises what its answer means."""
+        envelope = self._admitted(request)
         errors = _errors(envelope)
         if not errors or (not request.write and all(code == "702" for code, _ in errors)):
             return envelope
         raise self._refused(errors, request)
+
+    def _admitted(self, request: _Request) -> _Envelope:
+        """After 601 or 602 another with a new token, once (marketo.md §1.3)."""
+        envelope = self._exchange(request)
+        if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
+            envelope = self._exchange(request)
+        return envelope
 
     def _exchange(self, request: _Request) -> _Envelope:
         """One HTTP request inside one call of the limiter; a token it shows to be dead is dropped."""

@@ -95,8 +95,8 @@ CHANGES = (
         "a refused token not replaced",
         "6",
         MARKETO,
-        "            envelope = self._exchange(request)\n        errors = _errors(envelope)\n",
-        "            pass\n        errors = _errors(envelope)\n",
+        "            envelope = self._exchange(request)\n        return envelope\n",
+        "            pass\n        return envelope\n",
         OF_MARKETO + "test_a_token_that_died_is_replaced_once",
     ),
     Change(
@@ -507,7 +507,7 @@ CHANGES = (
         "the limits of one instance only",
         "7",
         LIMITER,
-        "new = self._documents.write(KIND, NAME, asdict(share), ticket)",
+        "new = self._documents.write(KIND, self._name, asdict(share), ticket)",
         """known = self._documents.read(KIND, NAME)
         new = self._documents.write(KIND, NAME, asdict(share), known.ticket if known else None)""",
         OF_LIMITER + "test_no_window_of_20_seconds_holds_more_calls_than_our_share",
