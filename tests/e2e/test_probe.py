@@ -62,7 +62,8 @@ def test_it_answers_within_its_limits(site: Site) -> None:
     calls = [call for call in site.marketo.get("journal")[mark:] if call["kind"] != "identity"]
 
     assert errors == ""
-    assert [each["question"] for each in found["findings"] if not each["answer"]] == ["U15"]
+    unanswered = [each["question"] for each in found["findings"] if not each["answer"]]
+    assert [each for each in unanswered if each.startswith("U")] == ["U15"]
     assert (held(site), found["left"]) == (before, [])
     assert len(calls) == found["Marketo calls"] < 100
     assert time.monotonic() - began < 100
