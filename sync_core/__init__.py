@@ -33,6 +33,9 @@ The modules in the order the data meets them:
     flows.plan        what `sync` would do now: the real detect and deliveries, rehearsed
     flows.explain     the same rules, told instead of applied
     flows.mapped      what goes where, by the example of one opportunity
+    flows.probe       what experiments on a sandbox found out: confirmed, kept, told
+    flows.probe_marketo   the experiments on Marketo, and the removal of what they made
+    rules.questions   the open questions about Marketo, and what each answer means (pure)
     flows.proposal    a sync.toml to begin with, from what both services describe
     rules.matching    which column has the name and a fitting type of a Marketo field (pure)
     rules.words       what sync.toml says, in words (pure)

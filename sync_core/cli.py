@@ -42,6 +42,8 @@ from sync_core.flows.guard import PAUSE, check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
+from sync_core.flows.probe import known, open_questions
+from sync_core.flows.probe_marketo import outline
 from sync_core.flows.proposal import propose
 from sync_core.flows.rebuild import MARK
 from sync_core.flows.status import APPROVED, before_repoint, lanes, put_back, removals, status
@@ -52,6 +54,7 @@ from sync_core.model import Lane, MarketoObject, State, Work
 from sync_core.report import (
     complain,
     farewell,
+    found_out,
     held_removals,
     not_in_step,
     outlook,
@@ -64,7 +67,7 @@ from sync_core.report import (
 from sync_core.rules.filters import since
 from sync_core.rules.pace import in_words
 from sync_core.rules.words import counted
-from sync_core.wiring import engine, setup
+from sync_core.wiring import engine, laboratory, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
@@ -209,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--since", type=_since, metavar="WHEN", help="what Marketo made from then on is ours (our first start)"
     )
+    one = command("probe", _probe, "Find out on a Marketo sandbox what no documentation tells; removes what it makes.")
+    one.add_argument("--sandbox", metavar="ID", help="do it, on this subscription: the one that MARKETO_URL names")
+    one.add_argument("--burst", action="store_true", help="also make Marketo refuse calls, for some seconds")
     return parser
 
 
@@ -651,6 +657,31 @@ def _show_mapping(app: Engine, options: argparse.Namespace) -> int:
         print(what_goes_where(found))
     alone = any(field["left alone"] for fields in found["fields"].values() for field in fields.values())
     return PROBLEMS if alone or (options.id and not found["example"]["found"]) else GOOD
+
+
+# --- probe --------------------------------------------------------------------------------------------------
+
+
+def _probe(app: Engine, options: argparse.Namespace) -> int:
+    """What is not answered, or not removed, needs a person."""
+    if not options.sandbox:
+        if options.burst:
+            raise ConfigurationError("--burst goes with --sandbox. Nothing was done.")
+        found = known(app.world) | {"would do": outline(app.world)}
+        show(found, as_json=True) if options.json else print(found_out(found))
+        return PROBLEMS if found["left"] else GOOD
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was made is removed, as after Ctrl-C
+    lab, who = laboratory(app.world.documents), _who()
+    done = actions.probe(app.world, lab, options.sandbox, burst=options.burst, who=who, progress=_answered).values
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
+    show(done, as_json=True) if options.json else print(found_out(done))
+    return PROBLEMS if done["left"] or "ended early" in done or open_questions(done["findings"]) else GOOD
+
+
+def _answered(question: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{question} tried ", end="", file=sys.stderr)
 
 
 # --- failures, pause ----------------------------------------------------------------------------------------

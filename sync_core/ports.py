@@ -224,6 +224,29 @@ class Marketo(Protocol):
         """
 
 
+class MarketoProbe(Protocol):
+    """Marketo as it answers, refusals and all: for experiments with records of one's own, and for nothing else."""
+
+    def sign_in(self) -> None:
+        """Get a token. Raises ConfigurationError, saying what to correct."""
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        hurried: bool = False,
+    ) -> Mapping[str, Any]:
+        """The envelope of one call to *path* (below `/rest/v1/`), sent exactly as it is given: `success` or `errors`.
+
+        In it `unanswered`: an attempt at a write got no answer, and may still be applied. Raises RetryLater for what
+        passes (no answer, 502, 606 …), after the usual repetitions. A *hurried* call goes past the `Limiter`, and
+        606, 607 and 615 are its answer.
+        """
+
+
 class Ledger(Protocol):
     """Rows of one kind (opportunities or companies), written only under the ticket they were read with."""
 

@@ -102,6 +102,7 @@ def standing(found: Mapping[str, Any]) -> str:
     everybody, quota = calls["subscription today"], calls["subscription's quota"]
     told = "" if everybody is None else f"; everybody's: {everybody:,} of {quota:,}, {_asked(calls, found['at'])}"
     lines += _wrapped(f"Marketo calls today: {calls['used today']:,} of our {calls['our share']:,}{told}")
+    lines += _wrapped(f"Probe: {_probed(found['probe'])}")
     lines += ["Mapping:", *_lines(found["mapping"], "  ")]
     lines += ["Last runs:"] if found["runs"] else []
     for run in [each for each in found["runs"] if not each.get("quiet")][:LAST_RUNS]:
@@ -119,6 +120,12 @@ def _asked(calls: Mapping[str, Any], at: str) -> str:
     """How old the figure of what everybody used is: it is asked for once an hour, ours is of the moment."""
     age = lasting((datetime.fromisoformat(at) - datetime.fromisoformat(calls["counted"])).total_seconds())
     return f"asked {age} ago{', before our last calls' if calls['used today'] > calls['subscription today'] else ''}"
+
+
+def _probed(found: Mapping[str, Any]) -> str:
+    if found["at"] is None:
+        return "never run; what Marketo's documentation leaves open is not known here"
+    return f"{counted(found['answered'], 'question')} answered in {found['munchkin']}, last on {found['at'][:10]}"
 
 
 def _numbers(counts: Mapping[str, Any]) -> str:
@@ -400,6 +407,29 @@ def screen(checks: Sequence[Check]) -> str:
         lines += textwrap.wrap(f"→ {check.remedy}", WIDTH, initial_indent=" " * 9, subsequent_indent=" " * 11)
     counts = [(light, sum(check.light is light for check in checks)) for light in Light]
     return "\n".join([*lines, f"{len(checks)} checks: {', '.join(f'{n} {light}' for light, n in counts if n)}"])
+
+
+def found_out(found: Mapping[str, Any]) -> str:
+    """What `probe` prints for people: at most 80 columns."""
+    lines = _wrapped(f"Found out on {found['at']} in {found['subscription']}:") if "at" in found else []
+    for each in found["findings"]:
+        asks = f": {each['asks']}" if each["asks"] else ""
+        lines += _wrapped(f"{each['question']}{asks}")
+        lines += _wrapped(f"{each['answer'] or 'not answered'}{_because(each['why'])}", "    ")
+        lines += _wrapped(f"→ {each['means']}", "    ") if each["means"] else []
+    lines += (
+        ["", "It would do this; nothing was done:", *_lines(found["would do"], "  ")] if "would do" in found else []
+    )
+    if "seconds" in found:
+        told = f"{counted(found['Marketo calls'], 'Marketo call')}, {counted(found['seconds'], 'second')}"
+        lines += ["", *_wrapped(told)]
+    lines += _wrapped(f"Ended early: {found['ended early']}") if "ended early" in found else []
+    lines += ["", "Left behind; the next run tries again, or remove it by hand:"] if found["left"] else []
+    return "\n".join(lines + [line for each in found["left"] for line in _wrapped(each, "  ")])
+
+
+def _because(why: str) -> str:
+    return f" ({why})" if why else ""
 
 
 def what_goes_where(found: dict[str, Any]) -> str:

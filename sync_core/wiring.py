@@ -14,7 +14,7 @@ from typing import TypeVar
 from sync_core import events, telemetry
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.dataverse import DataverseClient, credentials_expire
-from sync_core.adapters.limiter import SharedLimiter
+from sync_core.adapters.limiter import NAME, SharedLimiter
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
 from sync_core.adapters.webhook import WebhookClient
@@ -24,7 +24,7 @@ from sync_core.flows import stopped
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig, parse
-from sync_core.ports import Clock, Documents, FanOut, Webhook
+from sync_core.ports import Clock, Documents, FanOut, MarketoProbe, Webhook
 from sync_core.settings import STORAGE, Settings
 
 STORAGE_THREADS = 8  # more brings little from Azurite and nothing that the service needs (azure.md §6)
@@ -90,6 +90,15 @@ def build(settings: Settings, *, prefix: str = "") -> Engine:
     return Engine(world)
 
 
+def laboratory(documents: Documents) -> MarketoProbe:
+    """The subscription that MARKETO_URL names, for experiments, with limits of its own.
+
+    It need not be the one whose limits and stops the running sync shares.
+    """
+    settings, clock = Settings.from_env(os.environ), SystemClock()
+    return MarketoClient(settings, clock, _limiter(settings, documents, clock, stops=False, name="probe"))
+
+
 def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
     """What `validate` looks at: as much as *env* allows, and what is wrong with the rest."""
     settings, found = Settings.read(env)
@@ -119,15 +128,7 @@ def _world(
     clock = SystemClock()
     fan_out = threads(max(STORAGE_THREADS, settings.marketo_concurrency))
     storage = open_storage(settings, clock, fan_out, prefix=prefix)
-    limiter = SharedLimiter(
-        storage.documents,
-        clock,
-        calls_per_20s=settings.marketo_calls_per_20s,
-        concurrency=settings.marketo_concurrency,
-        daily_calls=settings.marketo_daily_calls,
-        random=random.random,
-        stops=stops,
-    )
+    limiter = _limiter(settings, storage.documents, clock, stops=stops)
     world = World(
         source=DataverseClient(settings, clock, fan_out),
         target=MarketoClient(settings, clock, limiter),
@@ -153,6 +154,19 @@ def _world(
         doubts=[each.text for each in settings.doubts],
     )
     return world, storage.probes
+
+
+def _limiter(settings: Settings, documents: Documents, clock: Clock, *, stops: bool, name: str = NAME) -> SharedLimiter:
+    return SharedLimiter(
+        documents,
+        clock,
+        calls_per_20s=settings.marketo_calls_per_20s,
+        concurrency=settings.marketo_concurrency,
+        daily_calls=settings.marketo_daily_calls,
+        random=random.random,
+        stops=stops,
+        name=name,
+    )
 
 
 def read_config(settings: Settings) -> SyncConfig:

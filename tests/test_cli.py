@@ -642,3 +642,79 @@ def test_a_missing_certificate_bundle_is_named(tmp_path: Path) -> None:
     assert done.returncode == cli.USAGE
     assert "REQUESTS_CA_BUNDLE can't be used" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- probe ------------------------------------------------------------------------------------------------------
+
+SANDBOX = "123-EMU-456"
+
+
+@pytest.fixture
+def sandbox(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr(cli, "laboratory", lambda _: stage.world.target)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    return stage
+
+
+def asked(stage: Stage) -> int:
+    return len(stage.marketo.journal.since(0))
+
+
+def test_probe_alone_says_what_it_would_do_and_asks_nobody(sandbox: Stage, capsys: Any) -> None:
+    assert run("probe") == cli.GOOD
+
+    told = capsys.readouterr().out
+    assert "in subscription 123-EMU-456, if `--sandbox 123-EMU-456` says" in " ".join(told.split())
+    assert max(map(len, told.splitlines())) <= 80
+    assert asked(sandbox) == 0
+
+
+def test_probe_answers_and_status_and_probe_remember(sandbox: Stage, capsys: Any) -> None:
+    assert run("probe", "--sandbox", SANDBOX, "--burst") == cli.GOOD
+    told = capsys.readouterr().out
+    assert "U17: Does an update that changes nothing log" in told
+    assert max(map(len, told.splitlines())) <= 80
+
+    assert run("probe", "--json") == cli.GOOD
+    remembered = {each["question"]: each["answer"] for each in printed(capsys)["findings"]}
+    assert (remembered["U5"], remembered["U15"]) == ("1003", "yes")
+    run("status")
+    assert "Probe: 19 questions answered in 123-EMU-456, last on 2026-03-02" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--sandbox", "999-XYZ-999"),
+        ("--burst",),
+    ],
+    ids=" ".join,
+)
+def test_probe_refuses_what_was_not_confirmed(sandbox: Stage, capsys: Any, words: tuple[str, ...]) -> None:
+    assert run("probe", *words, "--json") == cli.USAGE
+
+    assert "Nothing was done" in printed(capsys)["error"]
+    assert asked(sandbox) == 0
+
+
+def test_probe_needs_a_person_where_a_permission_is_missing(sandbox: Stage, capsys: Any) -> None:
+    allowed = ["Read-Write Opportunity", "Read-Write Company", "Read-Only Lead"]
+    sandbox.marketo.switches.set({"permissions": {sandbox.settings.marketo_client_id: allowed}})
+
+    assert run("probe", "--sandbox", SANDBOX) == cli.PROBLEMS
+    assert "not answered (the API user's role lacks Read-Write Lead)" in capsys.readouterr().out
+
+
+def test_ctrl_c_in_a_probe_removes_what_it_made(sandbox: Stage, capsys: Any) -> None:
+    left = [20]
+
+    def interrupted(_: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    sandbox.marketo_wire.after = interrupted
+
+    assert run("probe", "--sandbox", SANDBOX) == 130
+    assert "Nothing is lost; run it again." in capsys.readouterr().err
+    assert not any(sandbox.marketo.rows(name) for name in ("opportunities", "roles", "companies", "leads"))

@@ -110,7 +110,8 @@ def next_reset(now: datetime) -> datetime:
 class SharedLimiter:
     """Port `Limiter` over port `Documents`. *random* gives numbers in [0, 1), for waits that don't collide.
 
-    Without *stops* nobody is stopped and no stop is heeded: `validate` asks again what Marketo refused.
+    Without *stops* nobody is stopped and no stop is heeded: `validate` asks again what Marketo refused. Another *name*:
+    limits of another subscription than the one that the sync writes to.
     """
 
     def __init__(
@@ -123,8 +124,10 @@ class SharedLimiter:
         daily_calls: int,
         random: Callable[[], float],
         stops: bool = True,
+        name: str = NAME,
     ) -> None:
         self._documents = documents
+        self._name = name
         self._stops = stops
         self._clock = clock
         self._calls = calls_per_20s
@@ -264,13 +267,13 @@ class SharedLimiter:
         raise Unavailable("the shared limiter's document is changed too often")
 
     def _read(self) -> tuple[Share, str | None]:
-        document = self._documents.read(KIND, NAME)
+        document = self._documents.read(KIND, self._name)
         return (Share.of(document.value), document.ticket) if document else (Share(), None)
 
     def _write(self, share: Share, ticket: str | None) -> bool:
         """Whether nobody was first. What we know is forgotten before, so that an error leaves nothing stale."""
         self._known = None
-        new = self._documents.write(KIND, NAME, asdict(share), ticket)
+        new = self._documents.write(KIND, self._name, asdict(share), ticket)
         if new is None:
             return False
         self._known = share, new

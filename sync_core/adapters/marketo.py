@@ -1,4 +1,6 @@
-"""Port `Marketo` over the REST API. HTTP 200 means nothing there: every envelope and every record is read.
+"""Ports `Marketo` and `MarketoProbe` over the REST API.
+
+HTTP 200 means nothing there: every envelope and every record is read.
 
 Each HTTP attempt spends one call of the `Limiter`. Writes are idempotent (marketo.md §3.0), so short repetitions
 in the process are allowed; whoever called is told when one of the attempts got no answer, as it may still be
@@ -11,9 +13,10 @@ import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from random import random as chance
 from typing import Any
 from urllib.parse import urlencode
@@ -61,6 +64,10 @@ _STOPS = {"603", "1018"}
 # A subscription that can't be reached does not come back in seconds, and a new token was tried already.
 _LONG_WAITS = {"614", *_REFUSED_TOKENS}
 
+# What passes, and so is no answer to an experiment; 604 and 611 may be one.
+_PASSING = {"502", "606", "607", "608", "614", "615", "713", "719", *_REFUSED_TOKENS}
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
 _LEAD_FIELDS = ["id", "updatedAt", "externalCompanyId"]
 _KEYS: Mapping[MarketoObject, str] = {
     MarketoObject.OPPORTUNITY: "externalOpportunityId",
@@ -74,7 +81,10 @@ _Item = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """*path* below `/rest/v1/`, with its query; *timeout* in seconds; *until*: not sent from then on, for writes."""
+    """*path* below `/rest/v1/`, with its query; *timeout* in seconds; *until*: not sent from then on, for writes.
+
+    *hurried*: past the limiter.
+    """
 
     method: str
     path: str
@@ -82,6 +92,7 @@ class _Request:
     data: bytes | None = None
     headers: Mapping[str, str] | None = None
     until: datetime | None = None
+    hurried: bool = False
 
     @property
     def write(self) -> bool:
@@ -91,6 +102,21 @@ class _Request:
     def resource(self) -> str:
         """For logs: without the query, which may hold addresses."""
         return self.path.partition("?")[0]
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """A call, as often as it is tried; remembers whether one of the attempts got no answer."""
+
+    once: Callable[[], _Envelope]
+    unanswered: bool = False
+
+    def __call__(self) -> _Envelope:
+        try:
+            return self.once()
+        except Again as again:
+            self.unanswered = self.unanswered or again.unanswered
+            raise
 
 
 class MarketoTokens:
@@ -155,7 +181,7 @@ class MarketoTokens:
 
 
 class MarketoClient:
-    """Port `Marketo`."""
+    """Ports `Marketo` and `MarketoProbe`."""
 
     def __init__(
         self, settings: Settings, clock: Clock, limiter: Limiter, *, random: Callable[[], float] = chance
@@ -261,6 +287,37 @@ class MarketoClient:
             found[asked.get(value, value)].add(held[name.casefold()])
         return found
 
+    # --- the port of experiments ------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        hurried: bool = False,
+    ) -> Mapping[str, Any]:
+        if method == "GET":
+            question = _question(path, query, LEAD_TIMEOUT) if query else _Request("GET", path, QUERY_TIMEOUT)
+            request = replace(question, hurried=hurried)
+        else:
+            where = f"{path}?{urlencode(query)}" if query else path
+            data = None if body is None else encode(body)
+            request = _Request(method, where, LEAD_TIMEOUT, data, _JSON, until=_NEVER, hurried=hurried)
+        attempt = _Attempts(lambda: self._heard(request))
+        with telemetry.call("Marketo", method, request.resource):
+            envelope = self._transport.repeat(attempt, seconds=WRITE_PATIENCE)
+            return {**envelope, "unanswered": attempt.unanswered}
+
+    def _heard(self, request: _Request) -> _Envelope:
+        """One attempt: the envelope, whatever it says, but for what passes."""
+        envelope = self._admitted(request)
+        errors = _errors(envelope)
+        if not request.hurried and _PASSING & {code for code, _ in errors}:
+            raise self._refused(errors, request)
+        return envelope
+
     # --- requests ---------------------------------------------------------------------------------------------
 
     def _describe(self, kind: MarketoObject) -> Mapping[str, MarketoField]:
@@ -309,16 +366,7 @@ class MarketoClient:
     def _write(self, path: str, body: Mapping[str, Any], timeout: float, until: datetime) -> Answers:
         """One write call; once an attempt got no answer, every outcome says so."""
         request = _Request("POST", path, timeout, encode(body), _JSON, until=until)
-        unanswered = False
-
-        def attempt() -> _Envelope:
-            nonlocal unanswered
-            try:
-                return self._signed(request)
-            except Again as again:
-                unanswered = unanswered or again.unanswered
-                raise
-
+        attempt = _Attempts(lambda: self._signed(request))
         with telemetry.call("Marketo", "POST", request.resource) as call:
             call.records = len(body["input"])
             try:
@@ -326,8 +374,8 @@ class MarketoClient:
                 call.take(answer.code for answer in answers)
                 self._refuse_systemic(answers)
             except SyncError as error:
-                raise (_still_unanswered(error) if unanswered else error) from None
-            return Answers(answers, unanswered)
+                raise (_still_unanswered(error) if attempt.unanswered else error) from None
+            return Answers(answers, attempt.unanswered)
 
     def _refuse_systemic(self, answers: Sequence[Answer]) -> None:
         """The same complaint from every record is no record's fault (design.md §6)."""
@@ -338,20 +386,25 @@ class MarketoClient:
             raise error
 
     def _signed(self, request: _Request) -> _Envelope:
-        """One attempt; after 601 or 602 another with a new token, once (marketo.md §1.3)."""
-        envelope = self._exchange(request)
-        if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
-            envelope = self._exchange(request)
+        """One attempt; raises what its answer means."""
+        envelope = self._admitted(request)
         errors = _errors(envelope)
         if not errors or (not request.write and all(code == "702" for code, _ in errors)):
             return envelope
         raise self._refused(errors, request)
 
+    def _admitted(self, request: _Request) -> _Envelope:
+        """After 601 or 602 another with a new token, once (marketo.md §1.3)."""
+        envelope = self._exchange(request)
+        if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
+            envelope = self._exchange(request)
+        return envelope
+
     def _exchange(self, request: _Request) -> _Envelope:
         """One HTTP request inside one call of the limiter; a token it shows to be dead is dropped."""
         token = self._tokens.get()
         try:
-            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
+            with self._turn(request):
                 self._check_time(request)
                 reply = self._transport.send(
                     request.method,
@@ -368,6 +421,11 @@ class MarketoClient:
         if _REFUSED_TOKENS & {code for code, _ in _errors(envelope)}:
             self._tokens.drop(token)
         return envelope
+
+    def _turn(self, request: _Request) -> AbstractContextManager[None]:
+        if request.hurried:
+            return nullcontext()
+        return self._limiter.call(hold=request.timeout + HOLD, slow=self._slow)
 
     def _check_time(self, request: _Request) -> None:
         if request.until is not None and self._clock.now() >= request.until:

@@ -20,11 +20,15 @@ from sync_core.flows.failures import FAILURES, KINDS, Choice, Failure, failures
 from sync_core.flows.failures import redrive as queue_again
 from sync_core.flows.guard import ask_for_comparison
 from sync_core.flows.observe import chunks
+from sync_core.flows.probe import Finding, asked, check_alone, check_sandbox, keep, told
+from sync_core.flows.probe_marketo import Experiments
+from sync_core.flows.probe_marketo import clean_up as remove_traces
 from sync_core.flows.status import ACTION, WATCH
 from sync_core.flows.validate import Check, Light, Setup, as_plain, validate
 from sync_core.flows.world import World
 from sync_core.messages import FULL, split
 from sync_core.model import Lane, State, Work
+from sync_core.ports import MarketoProbe
 from sync_core.rules.alerts import moment
 from sync_core.rules.words import counted
 
@@ -247,6 +251,46 @@ def approve_removals(world: World, only: Sequence[str] | None = None, *, who: st
         note.tell(
             f"approved {counted(approved, 'removal')}{'' if only is None else f', {named(only)}'}", approved=approved
         )
+    return note.done
+
+
+# --- experiments ----------------------------------------------------------------------------------------------
+
+
+def probe(
+    world: World,
+    lab: MarketoProbe,
+    sandbox: str,
+    besides: Iterable[Finding] = (),
+    *,
+    burst: bool = False,
+    who: str,
+    progress: Callable[[str], object] = lambda _: None,
+) -> Done:
+    """Find out about Marketo what no source tells, and take in what was found out *besides*; remove what was made.
+
+    Raises ConfigurationError, before anything is sent, unless *sandbox* confirms the subscription.
+    """
+    check_sandbox(world, sandbox)
+    check_alone(world)
+    begun = world.clock.monotonic()
+    with _noted(world, who, f"probe of {world.subscription}") as note:
+        lab.sign_in()
+        left = remove_traces(world, lab)
+        experiments, findings = Experiments(world, lab, burst=burst), list[Finding]()
+        try:
+            trouble = asked(experiments.findings(), findings, progress)
+        finally:
+            left += experiments.clean()
+        trouble = trouble or asked(besides, findings, progress)
+        keep(world, findings)
+        answered = sum(bool(each.answer) for each in findings)
+        at = world.clock.now().isoformat(timespec="seconds")
+        values: dict[str, Any] = {"at": at, "subscription": world.subscription, "findings": told(findings)}
+        values |= {"Marketo calls": experiments.calls, "seconds": round(world.clock.monotonic() - begun)}
+        values |= {"ended early": trouble} if trouble else {}
+        what = f"probe of {world.subscription}: answered {answered} of {counted(len(findings), 'question')}"
+        note.tell(what + (f", left {counted(len(left), 'kind')} of records" if left else ""), **values, left=left)
     return note.done
 
 

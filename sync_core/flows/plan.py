@@ -26,6 +26,8 @@ from sync_core.flows.rehearsal import REHEARSED, TIME_BOX_S, WHOLE, LedgerOver, 
 from sync_core.flows.world import World
 from sync_core.messages import FULL, decode, split
 from sync_core.model import LEFT_OUT, Answer, Lane, LedgerRow, MarketoObject, State, Work
+from sync_core.rules.questions import LOGS_NOOP, YES
+from sync_core.rules.words import counted
 
 FORMAT = 2
 PERSON = "person"
@@ -34,8 +36,12 @@ STANDINGS = (*map(str, OUT_OF_STEP), LEFT_OUT)
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of one part; `reasons` of what is not in step or left out, `removals` all of them."""
+    """Counts of one part; `reasons` of what is not in step or left out, `removals` all of them.
 
+    *logs_noop*: whether Marketo logs an update that changes nothing, '' where that isn't known (`flows.probe`).
+    """
+
+    logs_noop: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     reasons: dict[str, Counter[str]] = field(default_factory=lambda: {each: Counter() for each in STANDINGS})
     removals: list[str] = field(default_factory=list)
@@ -83,8 +89,11 @@ class Tally:
         told = [f"{number} {'person' if number == 1 else 'people'} {text}" for number, text in words if number]
         waiting = sum(n for n in self.reasons[str(State.WAITING)].values() if n > 0)
         later = [f"and whatever the {waiting} that wait bring when they are tried again"] if waiting else []
+        if (repeated := counts["opportunities repeated"]) and not self.logs_noop:
+            of = counted(repeated, "opportunity", "opportunities")
+            later.append(f"perhaps Opportunity Updated for {of} without a difference: `probe` finds that out")
         if not told:
-            return ["nothing now", *later] if waiting else ["nothing: no trigger campaign starts"]
+            return ["nothing now", *later] if later else ["nothing: no trigger campaign starts"]
         told += ["a person in several deals or roles counts once for each", "switch off trigger campaigns first"]
         return [*told, *later]
 
@@ -124,7 +133,7 @@ class _Plan:
         self.limit = limit
         self.out = out or (lambda _: None)
         self.progress = progress
-        self.now, self.due, self.backfill = Tally(), Tally(), Tally()
+        self.now, self.due, self.backfill = (Tally(rehearsal.marketo.known.get(LOGS_NOOP, "")) for _ in range(3))
         self.tally = self.now
         self.first: list[dict[str, Any]] = []
         self.shown = Counter[str]()
@@ -312,7 +321,7 @@ class _Plan:
             counts["opportunities removed"] += 1
             counts["roles of others left"] += len(change.held) - len(change.removed)
             self.tally.removals.append(change.before.id)
-        if change.does == "update" and change.fields:
+        if change.does == "update" and (change.fields or self.tally.logs_noop == YES):
             counts["people told"] += len({role.lead for role in change.held})
         counts["roles added"] += len(change.added)
         counts["roles changed"] += len(change.changed)

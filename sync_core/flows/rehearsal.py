@@ -23,6 +23,7 @@ from typing import Any
 from sync_core.errors import ConfigurationError, SyncError
 from sync_core.flows.cases import Outcome
 from sync_core.flows.observe import PER_CALL, chunks
+from sync_core.flows.probe import answers
 from sync_core.flows.references import COMPANY_ID, SALES_PERSON_ID
 from sync_core.flows.roles import GONE, OPPORTUNITY_ID
 from sync_core.flows.world import World
@@ -45,6 +46,7 @@ from sync_core.model import (
     Work,
 )
 from sync_core.ports import ConnectionMap, Documents, History, Ledger, Lookup, Marketo
+from sync_core.rules.questions import CLEARS_COMPANY, LOGS_NOOP, UNCHANGED, YES
 
 KEYS = {
     MarketoObject.OPPORTUNITY: OPPORTUNITY_ID,
@@ -351,11 +353,13 @@ class Foretold:
     are forgotten; `present` and `roles_of` are what Marketo holds before the delivery of what was asked about, by
     external key, with what earlier deliveries would have left there. People who would have been created are found
     again by the digests of what they are looked up by, under ids below zero. About a person the real one is asked
-    once: many deliveries meet them. `asked`: calls that were made for it.
+    once: many deliveries meet them. `asked`: calls that were made for it. *known*: what `probe`
+    found out.
     """
 
     base: Marketo
     kept: Kept
+    known: Mapping[str, str] = field(default_factory=dict)
     sent: list[Sent] = field(default_factory=list)
     reads: list[MarketoObject] = field(default_factory=list)
     present: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -497,13 +501,13 @@ class Foretold:
         self.kept.write(f"made {kind}", {key: json.dumps(record) for key, record in made.items()})
 
     def _ask_who_is_told(self, records: Sequence[Mapping[str, Any]], known: Sequence[bool]) -> None:
-        """The roles of those whose values change, which Marketo logs for each of their people; new ones have none."""
+        """The roles of those whose update Marketo logs for each of their people; new ones have none."""
         asked = set()
         for record, there in zip(records, known, strict=True):
             external = str(record[OPPORTUNITY_ID])
             if not there:
                 self.roles_of[external] = ()
-            elif self.differing(MarketoObject.OPPORTUNITY, record):
+            elif self.known.get(LOGS_NOOP) == YES or self.differing(MarketoObject.OPPORTUNITY, record):
                 asked.add(external)
         self._ask_roles(asked)
 
@@ -540,6 +544,9 @@ class Foretold:
         """What Marketo holds and what it would, by field, of a record that was asked about."""
         present = self.present.get(str(record[KEYS[kind]]), {})
         values = {name: value for name, value in record.items() if name != KEYS[kind]}
+        keeps_company = kind is MarketoObject.OPPORTUNITY and self.known.get(CLEARS_COMPANY) == UNCHANGED
+        if keeps_company and values.get(COMPANY_ID, "") is None:
+            del values[COMPANY_ID]
         return {name: [present.get(name), v] for name, v in values.items() if not same(present.get(name), v)}
 
     def forget(self) -> None:
@@ -652,7 +659,7 @@ def rehearse(world: World) -> Rehearsal:
     opportunities, companies, sales_persons = (
         LedgerOver(ledger, kept, place) for place, ledger in world.ledgers.items()
     )
-    marketo = Foretold(world.target, kept)
+    marketo = Foretold(world.target, kept, answers(world))
     people, queue = PeopleOver(world.people, kept, "people"), QueueApart(kept)
     over = replace(
         world,

@@ -97,6 +97,7 @@ def status(world: World) -> dict[str, Any]:
         "pair": {name: pair[name] for name in ("organization", "munchkin", "schema")} if pair else {},
         "mapping": in_words(world.config, stamps, _known(tallies), idle=idle),
         "audit": dict(stamps.get(TOLD_LAST[1], {})),
+        "probe": _probed(stamps.get("probe")),
         "warnings": dict(watched.get("validate", {})),
         "actions": [dict(value) for _, value in world.documents.list(ACTION, limit=ACTIONS_SHOWN)],
         "doubts": list(world.doubts),
@@ -114,6 +115,12 @@ def status(world: World) -> dict[str, Any]:
 
 
 _KEPT = ("runs", "hidden")
+
+
+def _probed(answers: Mapping[str, Any] | None) -> dict[str, Any]:
+    """When open questions were tried last, in which subscription, and how many are answered."""
+    found = answers or {"at": None, "munchkin": None, "answers": {}}
+    return {"at": found["at"], "munchkin": found["munchkin"], "answered": len(found["answers"])}
 
 
 def lanes(world: World) -> dict[str, dict[str, int | None]]:

@@ -469,3 +469,19 @@ def test_nothing_slow_takes_what_a_fresh_call_waits_for(calls: int, schedule: li
         clock.sleep(wait)
 
     assert all(sum(begin <= time <= begin + 20 for time in sent) <= calls for begin in sent)
+
+
+def test_another_name_is_another_subscriptions_limits(documents: CountingDocuments, clock: FakeClock) -> None:
+    ours = limiter(documents, clock)
+    other = SharedLimiter(
+        documents, clock, calls_per_20s=50, concurrency=5, daily_calls=100, random=random.Random(2).random, name="probe"
+    )
+    with other.call(hold=10):
+        pass
+    other.pause(until=clock.now() + timedelta(hours=9), reason="607", quota=True)
+
+    with ours.call(hold=10):
+        pass
+    assert (ours.used_today(), other.used_today()) == (1, 1)
+    with pytest.raises(QuotaExhausted), other.call(hold=10):
+        pass

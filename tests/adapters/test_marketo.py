@@ -18,6 +18,7 @@ from sync_core.errors import (
     CredentialsRefused,
     OutOfTime,
     QuotaExhausted,
+    RetryLater,
     SplitBatch,
     SyncError,
     Throttled,
@@ -383,6 +384,59 @@ def test_a_lasting_rate_limit_goes_back_to_the_queue(signed_in, front) -> None:
 
     with pytest.raises(Throttled):
         signed_in.upsert(OPPORTUNITY, [opportunity(1)], until=LATER)
+
+
+# --- the port of experiments ------------------------------------------------------------------------------------
+
+
+def test_an_experiment_sends_what_it_is_given_and_hears_what_marketo_says(signed_in, front, limiter) -> None:
+    records = [{"externalOpportunityId": f"x{n}"} for n in range(301)]
+    said = signed_in.ask("POST", "opportunities.json", body={"action": "updateOnly", "input": records})
+    assert (said["success"], said["errors"][0]["code"]) == (False, "1003")
+
+    said = signed_in.ask("POST", "opportunities.json", body={"input": [{"externalOpportunityId": "a", "nope": 1}]})
+    assert said["result"][0]["reasons"][0]["code"] == "1006"  # for `upsert`, a wrong mapping
+
+    asked = {"filterType": "email", "filterValues": "probe@example.com", "batchSize": "300"}
+    assert signed_in.ask("GET", "leads.json", query=asked)["result"] == []
+    assert front.seen[-1] == "POST /rest/v1/leads.json?_method=GET"  # no address in a URL
+    assert (limiter.used, limiter.pauses) == (3, [])
+
+
+@pytest.mark.parametrize("code", ["603", "1018", "718", "611", "604"])
+def test_what_marketo_refuses_an_experiment_stops_nobody(signed_in, front, limiter, code) -> None:
+    front.instead = [refusal(code)]
+
+    assert signed_in.ask("POST", "opportunities.json", body={"input": []})["errors"][0]["code"] == code
+    assert limiter.pauses == []
+
+
+@pytest.mark.parametrize("code", ["606", "615", "608", "713"])
+def test_what_passes_is_no_answer_to_an_experiment(signed_in, front, code) -> None:
+    front.instead = [refusal(code)]
+
+    assert signed_in.ask("GET", "stats/usage.json")["success"] is True
+    front.instead = [refusal(code)] * 9
+    with pytest.raises(RetryLater):
+        signed_in.ask("GET", "stats/usage.json")
+
+
+def test_a_hurried_experiment_goes_past_the_limiter_and_hears_the_limits(signed_in, front, limiter) -> None:
+    front.instead = [refusal("606"), refusal("602")]
+
+    assert signed_in.ask("GET", "stats/usage.json", hurried=True)["errors"][0]["code"] == "606"
+    assert signed_in.ask("GET", "stats/usage.json", hurried=True)["success"] is True  # with a new token
+    assert (limiter.used, limiter.pauses) == (0, [])
+
+
+def test_an_experiment_without_an_answer_is_sent_again(signed_in, front, limiter) -> None:
+    front.instead = [applied(front.app)]
+
+    said = signed_in.ask("POST", "opportunities.json", body={"input": [opportunity(1)]})
+
+    assert said["result"][0]["status"] == "updated"
+    assert said["unanswered"] is True
+    assert signed_in.ask("POST", "opportunities.json", body={"input": [opportunity(2)]})["unanswered"] is False
 
 
 # --- answers that are none --------------------------------------------------------------------------------------

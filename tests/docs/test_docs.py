@@ -22,6 +22,7 @@ from bench.documents import PLACES, written
 from sync_core.cli import _parser
 from sync_core.mapping import SyncConfig, parse
 from sync_core.rules.alerts import ALERTS, FIRST
+from sync_core.rules.questions import QUESTIONS
 from sync_core.settings import HARMLESS, Settings, _environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -395,3 +396,12 @@ def test_the_figures_of_a_plan_are_those_that_the_bench_recorded() -> None:
     guide = (DOCS / "go-live.md").read_text(encoding="utf-8")
     assert f"{small['marketo']['calls']} for a first load of\n10,000 opportunities" in guide
     assert f"{small['rss_mb']['peak']} MB for 10,000, {large['rss_mb']['peak']} MB for 100,000" in guide
+
+
+def test_the_guide_tells_what_every_answer_of_marketo_means() -> None:
+    rows = [line for line in text_of(DOCS / "connect-marketo.md").splitlines() if re.match(r"\| U\d", line)]
+
+    assert len(rows) == len(QUESTIONS)
+    for row, (name, question) in zip(rows, QUESTIONS.items(), strict=True):
+        assert row.startswith(f"| {name} {question.asks} |")
+        assert all(f"`{answer}`" in row and text in row for answer, text in question.means.items())

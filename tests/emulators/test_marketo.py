@@ -838,6 +838,20 @@ def test_merges_and_deletions_can_be_followed(api: Api) -> None:
     assert (page["moreResult"], bool(page["nextPageToken"])) == (False, True)
 
 
+def test_the_log_can_be_asked_for_some_people(api: Api) -> None:
+    api.people("a@example.test", "b@example.test", "c@example.test")
+    begin = api.get(f"{REST}/activities/pagingtoken.json", sinceDatetime="2026-01-01T00:00:00Z")
+    asked = {"nextPageToken": begin["nextPageToken"], "activityTypeIds": "12"}
+    some = api.get(f"{REST}/activities.json", **asked, leadIds="1,3")
+    form = {**asked, "leadIds": "2", "_method": "GET"}
+    posted = api.request("POST", f"{REST}/activities.json", data=form).json()
+    many = api.get(f"{REST}/activities.json", **asked, leadIds=",".join(map(str, range(1, 32))))
+
+    assert [each["leadId"] for each in some["result"]] == [1, 3]
+    assert [each["leadId"] for each in posted["result"]] == [2]
+    assert error(many)[0] == "1003"
+
+
 def test_a_merge_takes_25_losers(api: Api) -> None:
     """45 (marketo.md §2)."""
     answer = api.request("POST", f"{REST}/leads/1/merge.json", params={"leadIds": ",".join("2" * 26)}).json()

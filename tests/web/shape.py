@@ -56,6 +56,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "people missing": {"people": None, "roles": 0, "opportunities": 0, "counted": None},
         "not in step": [],
         "audit": {},
+        "probe": {"at": None, "munchkin": None, "answered": 0},
         "warnings": {},
         "actions": [],
         "removals within 24 hours, without approval": {},

@@ -8,15 +8,16 @@ proof     changes of the audit
 repair    changes of what operators are told and of what repairs
 rebuild   changes of what makes the state anew after it was lost
 cleanup   changes of what leaves Marketo before an uninstall
+probe_marketo   changes of the experiments on Marketo
 web       changes of the status page
 telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, cleanup, flows, proof, rebuild, repair, rules, telemetry, web
+from tools.sabotage import adapters, cleanup, flows, probe_marketo, proof, rebuild, repair, rules, telemetry, web
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
     *(*proof.CHANGES, *repair.CHANGES, *rebuild.CHANGES, *cleanup.CHANGES),
-    *(*web.CHANGES, *telemetry.CHANGES),
+    *(*probe_marketo.CHANGES, *web.CHANGES, *telemetry.CHANGES),
 )

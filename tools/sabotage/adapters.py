@@ -51,7 +51,7 @@ CHANGES = (
         "a lost answer forgotten once repeating it worked",
         "2.4 C",
         MARKETO,
-        "                unanswered = unanswered or again.unanswered\n",
+        "            self.unanswered = self.unanswered or again.unanswered\n",
         "",
         OF_MARKETO + "test_a_lost_answer_is_repeated_and_remembered",
     ),
@@ -59,7 +59,7 @@ CHANGES = (
         "a lost answer forgotten once another error came",
         "2.4 C",
         MARKETO,
-        "raise (_still_unanswered(error) if unanswered else error) from None",
+        "raise (_still_unanswered(error) if attempt.unanswered else error) from None",
         "raise error from None",
         OF_MARKETO + "test_whatever_comes_after_a_lost_answer_says_that_it_was_lost",
     ),
@@ -83,11 +83,11 @@ CHANGES = (
         "the end of the lease looked at before waiting for the limiter",
         "2.4 D",
         MARKETO,
-        """            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
+        """            with self._turn(request):
                 self._check_time(request)
 """,
         """            self._check_time(request)
-            with self._limiter.call(hold=request.timeout + HOLD, slow=self._slow):
+            with self._turn(request):
 """,
         OF_MARKETO + "test_a_write_that_waited_too_long_is_not_sent",
     ),
@@ -95,8 +95,8 @@ CHANGES = (
         "a refused token not replaced",
         "6",
         MARKETO,
-        "            envelope = self._exchange(request)\n        errors = _errors(envelope)\n",
-        "            pass\n        errors = _errors(envelope)\n",
+        "            envelope = self._exchange(request)\n        return envelope\n",
+        "            pass\n        return envelope\n",
         OF_MARKETO + "test_a_token_that_died_is_replaced_once",
     ),
     Change(
@@ -507,7 +507,7 @@ CHANGES = (
         "the limits of one instance only",
         "7",
         LIMITER,
-        "new = self._documents.write(KIND, NAME, asdict(share), ticket)",
+        "new = self._documents.write(KIND, self._name, asdict(share), ticket)",
         """known = self._documents.read(KIND, NAME)
         new = self._documents.write(KIND, NAME, asdict(share), known.ticket if known else None)""",
         OF_LIMITER + "test_no_window_of_20_seconds_holds_more_calls_than_our_share",

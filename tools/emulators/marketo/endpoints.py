@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ PATHS = {
     "leads": "leads",
 }
 WITH_SCHEMA = ("opportunities", "companies")
+MAX_PEOPLE = 30
+ANYBODY: frozenset[int] = frozenset()
 SCHEMA_PERMISSIONS = ("Read-Write Schema Custom Field",)
 
 
@@ -116,11 +118,20 @@ def paging_token(state: MarketoState, call: Call) -> dict[str, Any]:
 
 
 def activity_page(state: MarketoState, call: Call) -> dict[str, Any]:
-    """Activities from the token on; always with a token, also at the end (marketo.md §5.3)."""
-    kinds = {int(each) for each in call.params.get("activityTypeIds", "").split(",") if each.isdigit()}
+    """Activities from the token on; always with a token, also at the end (marketo.md §5.3).
+
+    `leadIds` are the people whose activities are wanted, at most 30 (activities.md).
+    """
+    kinds, people = (numbers(call.params.get(name, "")) for name in ("activityTypeIds", "leadIds"))
     if not kinds:
         raise ApiError("1003", "activityTypeIds not specified")
-    return activity_answer(state, call, kinds)
+    if len(people) > MAX_PEOPLE:
+        raise ApiError("1003", f"Number of leadIds exceeds the maximum of {MAX_PEOPLE}")
+    return activity_answer(state, call, kinds, people)
+
+
+def numbers(text: str) -> set[int]:
+    return {int(each) for each in text.split(",") if each.isdigit()}
 
 
 def deleted_leads(state: MarketoState, call: Call) -> dict[str, Any]:
@@ -128,10 +139,11 @@ def deleted_leads(state: MarketoState, call: Call) -> dict[str, Any]:
     return activity_answer(state, call, {activities.DELETED, activities.MERGE})
 
 
-def activity_answer(state: MarketoState, call: Call, kinds: set[int]) -> dict[str, Any]:
+def activity_answer(state: MarketoState, call: Call, kinds: set[int], people: Set[int] = ANYBODY) -> dict[str, Any]:
     log = state.database.activities
     begin, size = activity_position(call.params.get("nextPageToken")), 300
-    found = [each for _, each in zip(range(size + 1), log.since(begin, kinds), strict=False)]
+    wanted = (each for each in log.since(begin, kinds) if not people or each.lead_id in people)
+    found = [each for _, each in zip(range(size + 1), wanted, strict=False)]
     more = len(found) > size
     after = found[size].id - 1 if more else len(log.entries)
     items = [each.shown() for each in found[:size]]
