@@ -15,6 +15,7 @@ from typing import TypeVar
 from sync_core import events, telemetry
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.dataverse import DataverseClient, credentials_expire
+from sync_core.adapters.dataverse_probe import DataverseProbe
 from sync_core.adapters.limiter import SharedLimiter
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
@@ -25,7 +26,7 @@ from sync_core.flows import stopped
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig, parse
-from sync_core.ports import Clock, Documents, FanOut, Webhook
+from sync_core.ports import Clock, Documents, DynamicsProbe, FanOut, Webhook
 from sync_core.settings import STORAGE, Settings
 
 STORAGE_THREADS = 8  # more brings little from Azurite and nothing that the service needs (azure.md §6)
@@ -85,6 +86,11 @@ def build(settings: Settings, *, prefix: str = "") -> Engine:
     """An engine for *settings*; *prefix* keeps several apart in one storage account."""
     world, _ = _world(settings, read_config(settings.config_path), prefix=prefix)
     return Engine(world)
+
+
+def dynamics_probe() -> DynamicsProbe:
+    """The Dynamics of the settings, for the experiments of `probe`."""
+    return DataverseProbe(Settings.from_env(os.environ), SystemClock(), map)
 
 
 def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
