@@ -79,7 +79,7 @@ class Limiter(Protocol):
 
 
 class Dataverse(Protocol):
-    """Reads only; nothing is ever written to Dynamics."""
+    """Reads only; the sync never writes to Dynamics."""
 
     def sign_in(self) -> None:
         """Get a token. Raises ConfigurationError, saying what to correct."""

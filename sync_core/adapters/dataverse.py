@@ -800,9 +800,9 @@ def _error_of(reply: Reply) -> tuple[str, str]:
 
 
 def _expired(reply: Reply, code: str, message: str) -> bool:
-    """Any 4xx will do: no source tells the status (dataverse.md §3.5)."""
-    told = code == "0x80044352" or "full sync" in message.lower()
-    return reply.status == 410 or (400 <= reply.status < 500 and told)
+    """By the code with any status, as no source tells which (dataverse.md §3.5); waiting would not help."""
+    told = "full sync" in message.lower() and reply.status < 500
+    return reply.status == 410 or code == "0x80044352" or told
 
 
 def _forbidden(code: str, message: str) -> str:

@@ -3,7 +3,8 @@
     tables and their tracking ─▶ questions that only read ─▶ with consent: records of our own ─▶ experiments ─▶ removed
 
 Wherever a delta is asked what it lists, a change that it must list is made as well: a delta that lacks that one says
-nothing about the others. No record but those made here is ever changed, and each of them is told before it is made.
+nothing about the others. No record but those made here is ever changed. Their ids are ours to choose: a document has
+them before any is made, so that the run after one that was killed knows what to remove.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ NOT_HARMLESS = (
     "not asked: it can't be tried without harm; after an import, the event tick.done says how many links were lost"
 )
 
-Note = Callable[[str, str], None]
-"""Told table and id of a record before it is made."""
+MADE = "probe-dynamics"
+"""The kind of the documents that list what is made, or was left: `{"made": [[table, id], …]}`, by organization id."""
 
 
 class _Unanswered(Exception):
@@ -101,10 +102,11 @@ class _Delta:
     link: str
 
 
-def probe_dynamics(world: World, lab: DynamicsProbe, *, write: bool, note: Note) -> Iterator[Finding]:
+def probe_dynamics(world: World, lab: DynamicsProbe, *, write: bool) -> Iterator[Finding]:
     """The findings, one by one; without *write* nothing is written, whatever our user may do.
 
-    Whoever stops asking has what was made removed, too. Raises Unavailable where that failed, naming the records.
+    What was made is removed at the end, also for who stops asking, and with it what an earlier run left. Raises
+    Unavailable where that failed, naming the records.
     """
     reader = _Reader(lab)
     yield reader.finding("D7", reader.tracking)
@@ -114,11 +116,19 @@ def probe_dynamics(world: World, lab: DynamicsProbe, *, write: bool, note: Note)
     yield reader.finding("D3", reader.untracked)
     yield reader.finding("D4", reader.annotated)
     yield Finding("D12", ASKS["D12"], "", NOT_HARMLESS)
-    if not write:
+    reason, organization = ONLY_WRITING, ""
+    if write:
+        try:
+            organization = str(reader.good("WhoAmI")["OrganizationId"]).lower()
+        except (_Unanswered, RetryLater) as error:
+            reason = str(error)
+    if not organization:
         yield reader.finding("D11", reader.customers)
-        yield from (Finding(each, ASKS[each], "", ONLY_WRITING) for each in WITH_RECORDS)
+        yield from (Finding(each, ASKS[each], "", reason) for each in WITH_RECORDS)
         return
-    trial = _Trial(lab, world.clock, note, reader)
+    trial = _Trial(lab, world.clock, reader)
+    earlier = left_behind(world, organization)
+    _keep(world, organization, [*earlier, *trial.planned])
     try:
         yield reader.finding("D5", trial.position)
         yield reader.finding("D6", trial.reemission)
@@ -126,20 +136,35 @@ def probe_dynamics(world: World, lab: DynamicsProbe, *, write: bool, note: Note)
         yield reader.finding("D10", trial.merge)
         yield reader.finding("D9", trial.mirror)
     finally:
-        if left := remove(lab, trial.made):
+        left = _remove(lab, [*earlier, *trial.made])
+        _keep(world, organization, left)
+        if left:
             named = ", ".join(f"{table} {row_id}" for table, row_id in left)
             raise Unavailable(f"of what the probe made in Dynamics this could not be removed: {named}")
 
 
-def remove(lab: DynamicsProbe, made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Delete (table, id) of records that `probe_dynamics` made, the latest first; those that may still be there.
+def left_behind(world: World, organization: str) -> list[tuple[str, str]]:
+    """(table, id) of what may be left of a run that was killed, or could not remove it."""
+    found = world.documents.read(MADE, organization)
+    return [(table, row_id) for table, row_id in found.value["made"]] if found else []
+
+
+def _keep(world: World, organization: str, made: Sequence[tuple[str, str]]) -> None:
+    if made:
+        world.change(MADE, organization, lambda _: {"made": [list(each) for each in made]})
+    else:
+        world.documents.delete(MADE, organization)
+
+
+def _remove(lab: DynamicsProbe, made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Delete the latest first; what may still be there, in the order it was made.
 
     What failed is tried again after the others: an outage may have ended.
     """
     left = list(made[::-1])
     for _ in range(2):
         left = [each for each in left if not _removed(lab, *each)]
-    return left
+    return left[::-1]
 
 
 def _removed(lab: DynamicsProbe, table: str, row_id: str) -> bool:
@@ -302,21 +327,30 @@ class _Reader:
         return found
 
 
+def _new_id() -> str:
+    return str(uuid4())
+
+
 @dataclass(slots=True)
 class _Trial:
     """The questions that need records: two people, an opportunity and a connection between it and the one who loses."""
 
     lab: DynamicsProbe
     clock: Clock
-    note: Note
     reader: _Reader
+    winner: str = field(default_factory=_new_id)
+    loser: str = field(default_factory=_new_id)
+    deal: str = field(default_factory=_new_id)
+    connection: str = field(default_factory=_new_id)
     made: list[tuple[str, str]] = field(default_factory=list)
-    winner: str = ""
-    loser: str = ""
-    deal: str = ""
-    connection: str = ""
+    sure: set[str] = field(default_factory=set)
     links: dict[str, str] = field(default_factory=dict)
     barred: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def planned(self) -> list[tuple[str, str]]:
+        people = [("contact", self.winner), ("contact", self.loser)]
+        return [*people, ("opportunity", self.deal), ("connection", self.connection)]
 
     # --- the questions ----------------------------------------------------------------------------------------
 
@@ -399,31 +433,32 @@ class _Trial:
     # --- records ----------------------------------------------------------------------------------------------
 
     def _people(self) -> None:
-        self.winner = self.winner or self._make("contact", lastname=f"{PREFIX}-1")
-        self.loser = self.loser or self._make("contact", lastname=f"{PREFIX}-2")
+        self._make("contact", self.winner, lastname=f"{PREFIX}-1")
+        self._make("contact", self.loser, lastname=f"{PREFIX}-2")
 
     def _sale(self) -> None:
         self._people()
-        self.deal = self.deal or self._make(
-            "opportunity", name=f"{PREFIX}-3", **{"parentcontactid@odata.bind": f"/contacts({self.loser})"}
-        )
+        customer = {"parentcontactid@odata.bind": f"/contacts({self.loser})"}
+        self._make("opportunity", self.deal, name=f"{PREFIX}-3", **customer)
         ends = {
             "record1id_opportunity@odata.bind": f"/opportunities({self.deal})",
             "record2id_contact@odata.bind": f"/contacts({self.loser})",
         }
-        self.connection = self.connection or self._make("connection", **ends, description=f"{PREFIX}-4")
+        self._make("connection", self.connection, description=f"{PREFIX}-4", **ends)
 
-    def _make(self, table: str, **values: str) -> str:
-        """The id of a new record, which is ours to choose: so it is known before, and asking twice makes one."""
+    def _make(self, table: str, row_id: str, **values: str) -> None:
+        """Once; where no answer tells whether it is there, again, which the id makes harmless."""
         if table in self.barred:
             raise _Unanswered(self.barred[table])
-        row_id = str(uuid4())
-        self.note(table, row_id)
-        self.made.append((table, row_id))
+        if row_id in self.sure:
+            return
+        if (table, row_id) not in self.made:
+            self.made.append((table, row_id))
         answer = self.lab.ask("POST", SETS[table], body={f"{table}id": row_id, **values})
         if answer.status < 300 or answer.status == 412:  # the latter: by a request that got no answer
-            return row_id
-        self.made.pop()
+            self.sure.add(row_id)
+            return
+        self.made.remove((table, row_id))
         self.barred[table] = _refusal(answer, f"a new {table}")
         raise _Unanswered(self.barred[table])
 

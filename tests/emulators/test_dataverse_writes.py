@@ -236,7 +236,7 @@ def test_a_batch_only_reads(org: Org) -> None:
     assert response.status_code == 405
 
 
-@pytest.mark.parametrize("status", [400, 404, 410, 412])
+@pytest.mark.parametrize("status", [400, 404, 410, 412, 500])
 def test_an_expired_link_is_refused_with_the_status_that_was_chosen(org: Org, status: int) -> None:
     post(org.state, "switches", {"expired_link_status": status})
     link = org.get("contacts?$select=fullname", TRACK)["@odata.deltaLink"]

@@ -33,7 +33,7 @@ SWITCHES: dict[str, Any] = {
     "delta_context": "complete",  # | "without_api": the quirk of the documentation (§3.2)
     "merge_moves_modifiedon": False,  # re-pointed rows get a new modifiedon (§3.3)
     "mirror_tombstone": "listed",  # | "missing": of a deleted connection only the row that was named (§12 question 9)
-    "expired_link_status": 400,  # | 404 | 410 | 412 (§3.5)
+    "expired_link_status": 400,  # | 404 | 410 | 412 | 500 (§3.5)
     "untrackable_option_status": 400,  # | 501 (§3.4)
     "closed_opportunities_are_read_only": True,  # §6.2
     "application_user": "enabled",  # | "disabled" | "missing" | "no_role"
@@ -59,7 +59,7 @@ SWITCH_VALUES: dict[str, set[Any]] = {
     "delta_context": {"complete", "without_api"},
     "merge_moves_modifiedon": {True, False},
     "mirror_tombstone": {"listed", "missing"},
-    "expired_link_status": {400, 404, 410, 412},
+    "expired_link_status": {400, 404, 410, 412, 500},
     "untrackable_option_status": {400, 501},
     "closed_opportunities_are_read_only": {True, False},
     "application_user": {"enabled", "disabled", "missing", "no_role"},
