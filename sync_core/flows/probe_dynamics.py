@@ -365,7 +365,7 @@ class _Trial:
         prefer = f"{TRACK},odata.maxpagesize={max(1, min(rows - 1, PAGE))}"
         early, link = self._changed_while_read(table, prefer)
         late = self.winner if early == self.loser else self.loser
-        self._change(late, nickname="after the read")
+        self._change("contact", late, nickname="after the read")
         delta = self._delta(table, link, late)
         return ("start" if early in delta.changed else "end"), ""
 
@@ -375,8 +375,8 @@ class _Trial:
         if "contact" not in self.links:
             raise _Unanswered("there is no delta link of contact to go on from")
         table = self.reader.tracked_table("contact")
-        self._change(self.winner, jobtitle="not selected")
-        self._change(self.loser, nickname="selected")
+        self._change("contact", self.winner, jobtitle="not selected")
+        self._change("contact", self.loser, nickname="selected")
         delta = self._delta(table, self.links["contact"], self.loser)
         return ("any change" if self.winner in delta.changed else "selected columns"), ""
 
@@ -395,15 +395,12 @@ class _Trial:
         _accepted(self.lab.ask("POST", "Merge", body=self._merger()), "the merge")
         told, moved = [], []
         for table, (_, modified) in zip(tables, before, strict=True):
-            delta = self.reader.delta(table, self.links[table.name])
-            self.links[table.name] = delta.link
             lookup, now = self._row(table)
-            row_id = self.connection if table.name == "connection" else self.deal
             if lookup != self.winner:
                 told.append(f"{table.name} not moved")
                 continue
             moved.append(now != modified)
-            told.append(f"{table.name} {'listed' if row_id in delta.changed else 'not listed'}")
+            told.append(f"{table.name} {'listed' if self._listed(table) else 'not listed'}")
         if moved:
             told.append(f"modifiedon {'moves' if all(moved) else 'moves on one' if any(moved) else 'stays'}")
         return ", ".join(told), ""
@@ -462,8 +459,9 @@ class _Trial:
         self.barred[table] = _refusal(answer, f"a new {table}")
         raise _Unanswered(self.barred[table])
 
-    def _change(self, contact: str, **values: str) -> None:
-        _accepted(self.lab.ask("PATCH", f"contacts({contact})", body=values), "a change of our own contact")
+    def _change(self, table: str, row_id: str, **values: str) -> None:
+        answer = self.lab.ask("PATCH", f"{SETS[table]}({row_id})", body=values)
+        _accepted(answer, f"a change of our own {table}")
 
     def _merger(self) -> dict[str, Any]:
         def named(contact: str) -> dict[str, str]:
@@ -474,12 +472,13 @@ class _Trial:
 
     def _row(self, table: _Table) -> tuple[str, str]:
         """Whom our record names, and when it was modified."""
-        row_id, lookup = {
-            "connection": (self.connection, "_record2id_value"),
-            "opportunity": (self.deal, "_parentcontactid_value"),
-        }[table.name]
+        row_id = self._ours(table)
+        lookup = "_record2id_value" if table.name == "connection" else "_parentcontactid_value"
         row = self.reader.good(f"{table.path}({row_id})?$select={lookup},modifiedon")
         return str(row.get(lookup)).lower(), str(row.get("modifiedon"))
+
+    def _ours(self, table: _Table) -> str:
+        return self.connection if table.name == "connection" else self.deal
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -496,9 +495,19 @@ class _Trial:
                 return early, _link(body, table)
             if ours and not early:
                 early = ours[0]
-                self._change(early, nickname="during the read")
+                self._change("contact", early, nickname="during the read")
             body = _good(self.lab.ask("GET", body["@odata.nextLink"], prefer=prefer), table.path)
         raise _Unanswered(f"{table.name} has more than {PAGES * PAGE:,} rows, too many for an experiment")
+
+    def _listed(self, table: _Table) -> bool:
+        """Whether the next delta lists our record; if it does not, the one behind it must list a change of ours."""
+        delta = self.reader.delta(table, self.links[table.name])
+        self.links[table.name] = delta.link
+        if self._ours(table) in delta.changed:
+            return True
+        self._change(table.name, self._ours(table), description=f"{PREFIX}-5")
+        self._delta(table, delta.link, self._ours(table))
+        return False
 
     def _delta(self, table: _Table, link: str, certain: str) -> _Delta:
         """What the delta lists, which must include *certain*."""

@@ -14,7 +14,8 @@ from tools.emulators.dataverse.administration import post
 
 TABLES = ("Contact", "Opportunity", "Connection", "Account")
 VERBS = ("Create", "Write", "Delete", "Append", "AppendTo")
-EVERYTHING = [*(f"prv{verb}{table}" for verb in VERBS for table in TABLES), "prvMerge"]
+MERGING = ("prvMerge", "prvShareContact", "prvShareAccount", "prvAppendActivity", "prvWriteActivity")
+EVERYTHING = [*(f"prv{verb}{table}" for verb in VERBS for table in TABLES), *MERGING]
 NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -210,7 +211,7 @@ def test_by_default_the_application_user_may_write_nothing() -> None:
 @pytest.mark.parametrize(
     ("right", "refused"),
     [("prvCreateOpportunity", "sale"), ("prvAppendOpportunity", "sale"), ("prvAppendToContact", "sale"),
-     ("prvMerge", "merge"), ("prvWriteContact", "merge"), ("prvDeleteContact", "delete")],
+     ("prvMerge", "merge"), ("prvWriteContact", "merge"), ("prvShareContact", "merge"), ("prvDeleteContact", "delete")],
 )  # fmt: skip
 def test_each_change_needs_its_rights(org: Org, right: str, refused: str) -> None:
     winner, loser = contact_of(org), contact_of(org)

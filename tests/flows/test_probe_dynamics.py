@@ -5,6 +5,7 @@ The questions are those of dataverse.md §12.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -39,7 +40,8 @@ from tools.emulators.serving import certificate_authority, serving
 START = "2026-03-02T08:00:00Z"
 FEW_CALLS = 100
 VERBS = ("Create", "Write", "Delete", "Append", "AppendTo")
-RIGHTS = (*(f"prv{verb}{table}" for verb in VERBS for table in ("Contact", "Opportunity", "Connection")), "prvMerge")
+MERGING = ("prvMerge", "prvShareContact", "prvAppendActivity", "prvWriteActivity")
+RIGHTS = (*(f"prv{verb}{table}" for verb in VERBS for table in ("Contact", "Opportunity", "Connection")), *MERGING)
 """What docs/connect-dynamics.md asks for."""
 
 USUAL = {
@@ -292,7 +294,7 @@ def test_each_right_is_needed_and_its_lack_leaves_nothing_behind(org: Org, right
     org.switch(write_privileges=tuple(each for each in RIGHTS if each != right))
     before = org.dump()
 
-    needed = right not in {"prvWriteOpportunity", "prvWriteConnection", "prvAppendContact", "prvAppendToConnection"}
+    needed = right not in {"prvWriteOpportunity", "prvWriteConnection", "prvAppendToConnection"}
     assert (MAY_NOT_WRITE in org.reasons().values()) == needed
     assert org.dump() == before
 
@@ -417,3 +419,36 @@ def test_a_link_to_another_host_is_not_followed(org: Org) -> None:
     org.app.interceptors.append(elsewhere)
     with pytest.raises(ConfigurationError, match=r"elsewhere\.invalid"):
         org.answers()
+
+
+def empty_delta(org: Org, table: str, times: int) -> None:
+    """The next *times* deltas of *table* list nothing, and lead back to where they began."""
+    left = [times]
+
+    def instead(request: Request) -> Response | None:
+        if not request.path.endswith(table) or "$deltatoken" not in request.args or not left[0]:
+            return None
+        left[0] -= 1
+        return Response(json.dumps({"value": [], "@odata.deltaLink": request.url}), 200)
+
+    org.app.interceptors.append(instead)
+
+
+@pytest.mark.parametrize(
+    ("table", "silent"),
+    [("contacts", {"D5", "D6"}), ("connections", {"D9", "D10"}), ("opportunities", {"D10"})],
+)
+def test_a_delta_that_lacks_what_it_must_list_says_nothing(org: Org, table: str, silent: set[str]) -> None:
+    empty_delta(org, table, 99)
+    before = org.dump()
+
+    assert org.reasons().keys() == silent | {"D12"}
+    assert org.dump() == before
+
+
+@pytest.mark.parametrize("table", ["connection", "opportunity"])
+def test_what_a_merge_does_not_show_is_told(org: Org, table: str) -> None:
+    empty_delta(org, "connections" if table == "connection" else "opportunities", 1)
+    expected = USUAL["D10"].replace(f"{table} listed", f"{table} not listed")
+
+    assert org.answers() == USUAL | {"D10": expected}

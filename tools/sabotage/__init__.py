@@ -6,13 +6,14 @@ rules     changes of the pure rules, the model and the messages
 adapters  changes of the wire, the storage, the limiter and the settings
 repair    changes of what operators are told and of what repairs
 web       changes of the status page
+probe     changes of the experiments
 telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, flows, repair, rules, telemetry, web
+from tools.sabotage import adapters, flows, probe, repair, rules, telemetry, web
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
-    *(*repair.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *(*probe.CHANGES, *repair.CHANGES, *web.CHANGES, *telemetry.CHANGES),
 )

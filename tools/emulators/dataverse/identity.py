@@ -220,10 +220,14 @@ def check_read(state: DataverseState, table: Table, *, tracking: bool) -> None:
         )
 
 
-def check_write(state: DataverseState, verb: str, *tables: Table) -> None:
-    """The privileges that a change needs, such as `prvCreateContact`; reading rights give none of them."""
-    for table in tables:
-        if (privilege := f"prv{verb}{table.name.capitalize()}") not in state.switches["write_privileges"]:
+def check_write(state: DataverseState, verb: str, table: Table) -> None:
+    """The privilege that a change needs, such as `prvCreateContact`; reading rights give none."""
+    check_privileges(state, table, f"prv{verb}{table.name.capitalize()}")
+
+
+def check_privileges(state: DataverseState, table: Table, *privileges: str) -> None:
+    for privilege in privileges:
+        if privilege not in state.switches["write_privileges"]:
             raise _missing(state, privilege, table)
 
 

@@ -1,7 +1,7 @@
 """POST, PATCH, DELETE and the action Merge: what others than the sync do to rows by the Web API (dataverse.md §6-§9).
 
 `saving` has the platform's rules. The shapes are Microsoft's "Create, update and delete a table row using the Web API"
-and "Merge Action".
+and "Merge Action", the rights for that one those of "Merge message privileges".
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from tools.emulators.dataverse import saving
 from tools.emulators.dataverse.calls import ROW, Answer, Call, applied, key_of
 from tools.emulators.dataverse.errors import DataverseError, bad_request, no_row
-from tools.emulators.dataverse.identity import check_write
+from tools.emulators.dataverse.identity import check_privileges, check_write
 from tools.emulators.dataverse.queries import parse_query, shape
 from tools.emulators.dataverse.schema import Table
 from tools.emulators.dataverse.state import DataverseState
@@ -76,9 +76,9 @@ def _merge(state: DataverseState, call: Call) -> Answer:
     same, loser = _named(state, body, "Subordinate")
     if table is not same:
         raise bad_request("Target and Subordinate are rows of different tables.")
-    check_write(state, "Write", table)
-    if "prvMerge" not in state.switches["write_privileges"]:
-        raise DataverseError(403, "0x80040220", f"Principal user (Id={state.application_user_id}) lacks prvMerge.")
+    for verb in ("Append", "AppendTo", "Share", "Write"):
+        check_write(state, verb, table)
+    check_privileges(state, table, "prvMerge", "prvAppendActivity", "prvWriteActivity")
     if content := {name: value for name, value in body.get("UpdateContent", {}).items() if name[0] != "@"}:
         saving.update(state, table.name, winner, content)
     saving.merge(state, table.name, loser, winner)
