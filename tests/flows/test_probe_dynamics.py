@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from werkzeug.wrappers import Request, Response
@@ -20,6 +21,7 @@ from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.flows.probe import Finding
 from sync_core.flows.probe_dynamics import (
     ASKS,
+    MADE,
     MAY_NOT_WRITE,
     NOT_HARMLESS,
     ONLY_WRITING,
@@ -452,3 +454,27 @@ def test_what_a_merge_does_not_show_is_told(org: Org, table: str) -> None:
     expected = USUAL["D10"].replace(f"{table} listed", f"{table} not listed")
 
     assert org.answers() == USUAL | {"D10": expected}
+
+
+def test_a_row_that_changed_and_was_read_twice_is_told(org: Org) -> None:
+    """As where pages are in the order of changes."""
+    org.switch(token_position="end")
+
+    def with_all(request: Request) -> Response | None:
+        if "$skiptoken" not in request.args or request.headers["Prefer"].endswith("=9999"):
+            return None
+        page = org.lab.ask("GET", request.url, prefer="odata.maxpagesize=9999").body
+        rows = [{"contactid": row["contactid"]} for row in org.state.rows("contact")]
+        return Response(json.dumps({**page, "value": rows}), 200)
+
+    org.app.interceptors.append(with_all)
+
+    assert org.answers()["D5"] == "end, and read twice"
+
+
+def test_who_may_no_longer_delete_is_told_of_nothing_that_is_not_there(org: Org) -> None:
+    org.stage.world.documents.write(MADE, org.state.organization_id, {"made": [["contact", str(uuid4())]]}, None)
+    org.switch(write_privileges=())
+
+    assert MAY_NOT_WRITE in org.reasons().values()
+    assert not org.noted
