@@ -109,12 +109,12 @@ def probe_dynamics(world: World, lab: DynamicsProbe, *, write: bool) -> Iterator
     Unavailable where that failed, naming the records.
     """
     reader = _Reader(lab)
-    yield reader.finding("D7", reader.tracking)
-    yield reader.finding("D8", reader.retention)
     yield reader.finding("D1", reader.refusals)
     yield reader.finding("D2", reader.malformed)
     yield reader.finding("D3", reader.untracked)
     yield reader.finding("D4", reader.annotated)
+    yield reader.finding("D7", reader.tracking)
+    yield reader.finding("D8", reader.retention)
     yield Finding("D12", ASKS["D12"], "", NOT_HARMLESS)
     reason, organization = ONLY_WRITING, ""
     if write:
