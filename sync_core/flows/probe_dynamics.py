@@ -10,7 +10,7 @@ them before any is made, so that the run after one that was killed knows what to
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,7 +102,7 @@ class _Delta:
     link: str
 
 
-def probe_dynamics(world: World, lab: DynamicsProbe, *, write: bool) -> Iterator[Finding]:
+def probe_dynamics(world: World, lab: DynamicsProbe, *, write: bool) -> Generator[Finding, None, None]:
     """The findings, one by one; without *write* nothing is written, whatever our user may do.
 
     What was made is removed at the end, also for who stops asking, and with it what an earlier run left. Raises

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ class Org:
     def switch(self, **values: Any) -> None:
         switch(self.state, values)
 
-    def asked(self, *, write: bool = True) -> Iterator[Finding]:
+    def asked(self, *, write: bool = True) -> Generator[Finding, None, None]:
         return probe_dynamics(replace(self.stage.world, clock=self.clock), self.lab, write=write)
 
     @property
@@ -368,7 +368,7 @@ def test_who_stops_asking_leaves_nothing(org: Org, questions: int) -> None:
     for _ in range(questions):
         next(found)
 
-    found.close()  # type: ignore[attr-defined]
+    found.close()
 
     assert org.dump() == before
 
@@ -409,7 +409,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(org: Org) -> None:
     assert org.dump() == before
     assert len(earlier) == 4
     assert not org.noted
-    killed.close()  # type: ignore[attr-defined]
+    killed.close()
 
 
 def test_a_link_to_another_host_is_not_followed(org: Org) -> None:
