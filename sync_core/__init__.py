@@ -50,6 +50,8 @@ The modules in the order the data meets them:
     flows.watch       what changed for the worse or the better: kept, and told to people
     flows.actions     what operators do, from the command line and the status page; the audit log
     flows.validate    is everything as the sync needs it: every check, with its remedy
+    flows.probe       what a customer's Marketo and Dynamics do where no source tells
+    flows.probe_dynamics  the experiments on Dynamics
     rules.alerts      when somebody must be told; whether all is in step, in one line (pure)
     rules.pace        how fast a lane goes, and when it will be empty (pure)
     rules.sums        counts and sums of amount for each stage and month (pure)
@@ -57,6 +59,7 @@ The modules in the order the data meets them:
     ports         what the flows need from the world
     adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
+    adapters.dataverse_probe   single requests to Dynamics for `probe`, the only ones that may write there
     adapters.webhook   a channel of Slack or Teams
     audit_report  what an audit found: a screen, a page, JSON
     cli, report   the operator's commands, and how they print

@@ -43,6 +43,7 @@ from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.probe import known, open_questions
+from sync_core.flows.probe_dynamics import ASKS, probe_dynamics
 from sync_core.flows.probe_marketo import outline
 from sync_core.flows.proposal import propose
 from sync_core.flows.rebuild import MARK
@@ -67,7 +68,8 @@ from sync_core.report import (
 from sync_core.rules.filters import since
 from sync_core.rules.pace import in_words
 from sync_core.rules.words import counted
-from sync_core.wiring import engine, laboratory, setup
+from sync_core.settings import Settings
+from sync_core.wiring import dynamics_probe, engine, laboratory, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
@@ -214,6 +216,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     one = command("probe", _probe, "Find out on a Marketo sandbox what no documentation tells; removes what it makes.")
     one.add_argument("--sandbox", metavar="ID", help="do it, on this subscription: the one that MARKETO_URL names")
+    one.add_argument("--dynamics-sandbox", metavar="URL", help="also write to this Dynamics: the one of DATAVERSE_URL")
     one.add_argument("--burst", action="store_true", help="also make Marketo refuse calls, for some seconds")
     return parser
 
@@ -665,14 +668,19 @@ def _show_mapping(app: Engine, options: argparse.Namespace) -> int:
 def _probe(app: Engine, options: argparse.Namespace) -> int:
     """What is not answered, or not removed, needs a person."""
     if not options.sandbox:
-        if options.burst:
-            raise ConfigurationError("--burst goes with --sandbox. Nothing was done.")
-        found = known(app.world) | {"would do": outline(app.world)}
+        if options.burst or options.dynamics_sandbox:
+            raise ConfigurationError("--burst and --dynamics-sandbox go with --sandbox. Nothing was done.")
+        found = known(app.world, ASKS) | {"would do": outline(app.world)}
         show(found, as_json=True) if options.json else print(found_out(found))
         return PROBLEMS if found["left"] else GOOD
+    typed, url = options.dynamics_sandbox, Settings.from_env(os.environ).dataverse_url
+    if typed is not None and typed.strip().rstrip("/").casefold() != url.casefold():
+        raise ConfigurationError("DATAVERSE_URL leads to another Dynamics than --dynamics-sandbox. Nothing was done.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was made is removed, as after Ctrl-C
-    lab, who = laboratory(app.world.documents), _who()
-    done = actions.probe(app.world, lab, options.sandbox, burst=options.burst, who=who, progress=_answered).values
+    lab, besides = laboratory(app.world.documents), probe_dynamics(app.world, dynamics_probe(), write=typed is not None)
+    done = actions.probe(
+        app.world, lab, options.sandbox, besides, burst=options.burst, who=_who(), progress=_answered
+    ).values
     if sys.stderr.isatty():
         print(file=sys.stderr)
     show(done, as_json=True) if options.json else print(found_out(done))

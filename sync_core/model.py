@@ -230,6 +230,14 @@ class Document:
     ticket: str
 
 
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What a service said to one request; *body* is the decoded JSON, None if there is none."""
+
+    status: int
+    body: Any = None
+
+
 # --- work ---------------------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from sync_core.model import (
     ConnectionRole,
     DataverseColumn,
     Document,
+    HttpAnswer,
     Lane,
     Lead,
     LedgerRow,
@@ -78,7 +79,7 @@ class Limiter(Protocol):
 
 
 class Dataverse(Protocol):
-    """Reads only; nothing is ever written to Dynamics."""
+    """Reads only; the sync never writes to Dynamics."""
 
     def sign_in(self) -> None:
         """Get a token. Raises ConfigurationError, saying what to correct."""
@@ -162,6 +163,17 @@ class Dataverse(Protocol):
 
     def labels(self, table: str, column: str, language: int) -> Mapping[int, str]:
         """The labels of a choice, state or status column in one language (LCID)."""
+
+
+class DynamicsProbe(Protocol):
+    """Dynamics as it answers, refusals and all: for `probe`, the one that may write there, and for nothing else."""
+
+    def ask(self, method: str, path: str, *, prefer: str = "", body: Mapping[str, Any] | None = None) -> HttpAnswer:
+        """The answer to one request, whatever its status: *path* is below `/api/data/v9.2/`, or a link that came.
+
+        Sent again where nobody answered, so it must do no harm twice; a PATCH changes only what there is. Raises
+        RetryLater, ConfigurationError (the sign-in, or a link to another host).
+        """
 
 
 class Marketo(Protocol):

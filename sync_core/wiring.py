@@ -14,6 +14,7 @@ from typing import TypeVar
 from sync_core import events, telemetry
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.dataverse import DataverseClient, credentials_expire
+from sync_core.adapters.dataverse_probe import DataverseProbe
 from sync_core.adapters.limiter import NAME, SharedLimiter
 from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
@@ -24,7 +25,7 @@ from sync_core.flows import stopped
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig, parse
-from sync_core.ports import Clock, Documents, FanOut, MarketoProbe, Webhook
+from sync_core.ports import Clock, Documents, DynamicsProbe, FanOut, MarketoProbe, Webhook
 from sync_core.settings import STORAGE, Settings
 
 STORAGE_THREADS = 8  # more brings little from Azurite and nothing that the service needs (azure.md §6)
@@ -97,6 +98,11 @@ def laboratory(documents: Documents) -> MarketoProbe:
     """
     settings, clock = Settings.from_env(os.environ), SystemClock()
     return MarketoClient(settings, clock, _limiter(settings, documents, clock, stops=False, name="probe"))
+
+
+def dynamics_probe() -> DynamicsProbe:
+    """The Dynamics of the settings, for the experiments of `probe`."""
+    return DataverseProbe(Settings.from_env(os.environ), SystemClock(), map)
 
 
 def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:

@@ -105,7 +105,7 @@ _PAIR = (
 
 FORMATTED = "OData.Community.Display.V1.FormattedValue"
 
-_HEADERS = {"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"}
+ODATA_HEADERS = {"OData-MaxVersion": "4.0", "OData-Version": "4.0", "If-None-Match": "null"}
 
 _CHOICES = {
     "Picklist": "PicklistAttributeMetadata",
@@ -586,7 +586,7 @@ class DataverseClient:
     ) -> Mapping[str, Any]:
         """The JSON object at *url*, which has the member *need*; *link*: it was stored, so it may have expired."""
         size = f"odata.maxpagesize={page_size or self._page_size}"
-        headers = {**_HEADERS, "Prefer": ",".join([*prefer, size])}
+        headers = {**ODATA_HEADERS, "Prefer": ",".join([*prefer, size])}
 
         def attempt() -> Mapping[str, Any]:
             reply = self._signed(url, headers)
@@ -602,14 +602,16 @@ class DataverseClient:
             call.records = len(found["value"]) if isinstance(found.get("value"), list) else 1
             return found
 
-    def _signed(self, url: str, headers: Mapping[str, str]) -> Reply:
+    def _signed(self, url: str, headers: Mapping[str, str], *, method: str = "GET", data: bytes | None = None) -> Reply:
         """One request, and after a 401 another with a new token, once (dataverse.md §1.1)."""
-        token = self._token()
-        reply = self._send(url, headers, token)
-        return self._send(url, headers, self._token(refused=token)) if reply.status == 401 else reply
 
-    def _send(self, url: str, headers: Mapping[str, str], token: str) -> Reply:
-        return self._transport.ask("GET", url, read_timeout=READ_TIMEOUT, auth=Bearer(token), headers=headers)
+        def send(token: str) -> Reply:
+            auth = Bearer(token)
+            return self._transport.ask(method, url, read_timeout=READ_TIMEOUT, auth=auth, headers=headers, data=data)
+
+        token = self._token()
+        reply = send(token)
+        return send(self._token(refused=token)) if reply.status == 401 else reply
 
     def _forget_columns(self) -> bool:
         """A column was deleted since we asked: the next delivery leaves the fields alone that need it."""
@@ -798,9 +800,9 @@ def _error_of(reply: Reply) -> tuple[str, str]:
 
 
 def _expired(reply: Reply, code: str, message: str) -> bool:
-    """Any 4xx will do: no source tells the status (dataverse.md §3.5)."""
-    told = code == "0x80044352" or "full sync" in message.lower()
-    return reply.status == 410 or (400 <= reply.status < 500 and told)
+    """By the code with any status, as no source tells which (dataverse.md §3.5); waiting would not help."""
+    told = "full sync" in message.lower() and reply.status < 500
+    return reply.status == 410 or code == "0x80044352" or told
 
 
 def _forbidden(code: str, message: str) -> str:

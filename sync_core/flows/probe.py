@@ -84,12 +84,15 @@ def keep(world: World, findings: Iterable[Finding]) -> None:
     world.change(*ANSWERS, kept)
 
 
-def known(world: World) -> dict[str, Any]:
-    """What earlier runs found out, for people, and what is left of them; without a call."""
+def known(world: World, others: Mapping[str, str]) -> dict[str, Any]:
+    """What earlier runs found out, for people, and what is left of them; without a call.
+
+    *others*: what questions ask that are not about Marketo.
+    """
     found = world.documents.read(*ANSWERS)
     stored = found.value if found else {"answers": {}}
     listed = [
-        Finding(name, QUESTIONS[name].asks if name in QUESTIONS else "", answer)
+        Finding(name, QUESTIONS[name].asks if name in QUESTIONS else others.get(name, ""), answer)
         for name, answer in stored["answers"].items()
     ]
     return {

@@ -348,6 +348,7 @@ def test_an_expired_link_asks_for_a_full_read(client, app) -> None:
     [
         says(410, ""),
         refuses(404, "0x80044352", "text"),
+        refuses(500, "0x80044352", "text"),
         refuses(412, "0x0", "Please perform a Full Sync."),
         refuses(400, "0x80040203", "The delta token is not valid."),
         refuses(400, "0x80060888", "The paging cookie is malformed"),

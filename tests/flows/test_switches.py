@@ -65,8 +65,11 @@ SAMPLES: Mapping[tuple[str, str], tuple[Any, ...]] = {
 }
 """Values for the switches that take any number, text or table: enough to make the limit felt."""
 
-NOT_ON_THE_STAGE = {("dataverse", "column_security_profile")}
-"""None of the stage's columns is secured; what comes of those is tried in tests/flows/test_validate.py."""
+NOT_ON_THE_STAGE = {("dataverse", "column_security_profile"), ("dataverse", "write_privileges")}
+"""None of the stage's columns is secured; what comes of those is tried in tests/flows/test_validate.py.
+
+Nothing but `probe` ever writes to Dynamics; see tests/flows/test_probe_dynamics.py.
+"""
 
 STOPS: Mapping[tuple[str, str, str], str] = {
     ("marketo", "native_crm_sync", "True"): "natively linked to a CRM.*use a subscription without such a link",

@@ -10,14 +10,15 @@ rebuild   changes of what makes the state anew after it was lost
 cleanup   changes of what leaves Marketo before an uninstall
 probe_marketo   changes of the experiments on Marketo
 web       changes of the status page
+probe     changes of the experiments
 telemetry changes of what is measured and sent
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, cleanup, flows, probe_marketo, proof, rebuild, repair, rules, telemetry, web
+from tools.sabotage import adapters, cleanup, flows, probe, probe_marketo, proof, rebuild, repair, rules, telemetry, web
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
     *(*proof.CHANGES, *repair.CHANGES, *rebuild.CHANGES, *cleanup.CHANGES),
-    *(*probe_marketo.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *(*probe_marketo.CHANGES, *probe.CHANGES, *web.CHANGES, *telemetry.CHANGES),
 )

@@ -34,9 +34,9 @@ def no_row(table: str, row_id: str) -> DataverseError:
     return DataverseError(404, "0x80040217", f"{table} With Id = {row_id} Does Not Exist")
 
 
-def expired_version() -> DataverseError:
+def expired_version(status: int) -> DataverseError:
     return DataverseError(
-        400,
+        status,
         "0x80044352",
         "Version stamp associated with the client has expired. Please perform a full sync.",
     )

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tools.emulators.dataverse.state import DataverseState
 
 API = "/api/data/v9.2/"
-KINDS = ("token", "tracked", "read", "metadata", "batch", "other")
-WEB_API = ("tracked", "read", "metadata", "batch")
+KINDS = ("token", "tracked", "read", "write", "metadata", "batch", "other")
+WEB_API = ("tracked", "read", "write", "metadata", "batch")
 FACET_OF = {
     "429": "requests",
     "429_requests": "requests",
@@ -53,6 +53,8 @@ def kind_of(request: Request) -> str:
     what = request.path.removeprefix(API)
     if what == "$batch":
         return "batch"
+    if request.method != "GET":
+        return "write"
     if what.startswith(("EntityDefinitions", "WhoAmI")) or not what:
         return "metadata"
     tracked = (

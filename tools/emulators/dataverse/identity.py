@@ -209,12 +209,7 @@ def check_read(state: DataverseState, table: Table, *, tracking: bool) -> None:
     depth = "none" if state.switches["application_user"] == "no_role" else state.switches["privileges"].get(table.name)
     privilege = f"prvRead{table.name.capitalize()}"
     if depth == "none":
-        raise DataverseError(
-            403,
-            MISSING_PRIVILEGE,
-            f"Principal user (Id={state.application_user_id}, type=8) is missing {privilege} privilege "
-            f"(Id={state.organization_id}) on OTC={table.code} for entity '{table.name}'.",
-        )
+        raise _missing(state, privilege, table)
     if depth and depth != "organization" and tracking:
         raise DataverseError(
             403,
@@ -223,3 +218,23 @@ def check_read(state: DataverseState, table: Table, *, tracking: bool) -> None:
             f"PrivilegeId: {state.organization_id}, Required Depth: Global, BusinessUnitId: {state.business_unit_id}, "
             "MetadataCache Privileges Count: 7356, User Privileges Count: 586",
         )
+
+
+def check_write(state: DataverseState, verb: str, table: Table) -> None:
+    """The privilege that a change needs, such as `prvCreateContact`; reading rights give none."""
+    check_privileges(state, table, f"prv{verb}{table.name.capitalize()}")
+
+
+def check_privileges(state: DataverseState, table: Table, *privileges: str) -> None:
+    for privilege in privileges:
+        if privilege not in state.switches["write_privileges"]:
+            raise _missing(state, privilege, table)
+
+
+def _missing(state: DataverseState, privilege: str, table: Table) -> DataverseError:
+    return DataverseError(
+        403,
+        MISSING_PRIVILEGE,
+        f"Principal user (Id={state.application_user_id}, type=8) is missing {privilege} privilege "
+        f"(Id={state.organization_id}) on OTC={table.code} for entity '{table.name}'.",
+    )

@@ -109,7 +109,7 @@ def read_delta_token(state: DataverseState, store: Store, text: str) -> int:
         raise bad_request(f"The delta token '{text[:60]}' is not valid.", "0x80040203") from error
     too_old = state.clock.now() - taken > timedelta(days=state.retention_days)
     if too_old or number < store.valid_from:
-        raise expired_version()
+        raise expired_version(state.switches["expired_link_status"])
     return number
 
 

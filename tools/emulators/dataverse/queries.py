@@ -32,6 +32,7 @@ class Preferences:
     page_size: int | None = None
     annotations: tuple[str, ...] = ()
     continue_on_error: bool = False
+    representation: bool = False
 
     def wants(self, annotation: str) -> bool:
         return any(
@@ -42,6 +43,7 @@ class Preferences:
         parts = ["odata.track-changes"] * self.track_changes
         parts += [f"odata.maxpagesize={self.page_size}"] if self.page_size else []
         parts += [f'odata.include-annotations="{",".join(self.annotations)}"'] if self.annotations else []
+        parts += ["return=representation"] * self.representation
         return ",".join(parts + ["odata.continue-on-error"] * self.continue_on_error)
 
 
@@ -56,6 +58,7 @@ def parse_prefer(header: str) -> Preferences:
         min(int(size), MAX_PAGE) if size.isdigit() and int(size) > 0 else None,
         tuple(part.strip() for part in annotations.split(",") if part.strip()),
         "odata.continue-on-error" in found,
+        found.get("return") == "representation",
     )
 
 

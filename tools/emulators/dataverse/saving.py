@@ -403,7 +403,7 @@ def _delete_mirror(state: DataverseState, row: Row) -> list[tuple[str, str]]:
     mirror_id = row.get("_relatedconnectionid_value", "")
     if state.row("connection", mirror_id) is None:
         return []
-    state.erase("connection", mirror_id)
+    state.erase("connection", mirror_id, listed=state.switches["mirror_tombstone"] == "listed")
     return [("connection", mirror_id)]
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
-from tools.emulators.dataverse import metadata, multipart, paging
+from tools.emulators.dataverse import metadata, multipart, paging, writing
+from tools.emulators.dataverse.calls import API, ROW, Answer, Call, applied, key_of
 from tools.emulators.dataverse.errors import DataverseError, bad_request, expired_version, no_row, no_segment
 from tools.emulators.dataverse.identity import check_read
 from tools.emulators.dataverse.queries import (
     MAX_PAGE,
     TOTAL,
-    Preferences,
     Query,
-    parse_prefer,
     parse_query,
     shape,
 )
@@ -25,45 +22,8 @@ from tools.emulators.dataverse.schema import Table
 from tools.emulators.dataverse.state import DataverseState
 from tools.emulators.dataverse.store import Row
 
-API = "/api/data/v9.2/"
 MAX_URL, MAX_BATCH_URL = 32_768, 65_536
-ROW = re.compile(r"(\w+)\(([^)]*)\)")
-GUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 UNTRACKABLE = ("$filter", "$orderby", "$expand", "$top")
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to the Web API. *path* is what follows the version; *base* is `https://host[:port]`."""
-
-    method: str
-    base: str
-    path: str
-    query: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)  # names in lower case
-    body: bytes = b""
-
-    @property
-    def root(self) -> str:
-        return self.base + API
-
-    @property
-    def options(self) -> dict[str, str]:
-        return dict(parse_qsl(self.query, keep_blank_values=True))
-
-    @property
-    def preferences(self) -> Preferences:
-        return parse_prefer(self.headers.get("prefer", ""))
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """*body* is JSON to be, or bytes as they are; *rows* is for the journal."""
-
-    status: int
-    body: dict[str, Any] | bytes | None
-    headers: dict[str, str] = field(default_factory=dict)
-    rows: int = 0
 
 
 def answer(state: DataverseState, call: Call) -> Answer:
@@ -78,7 +38,7 @@ def _dispatch(state: DataverseState, call: Call) -> Answer:
     if call.path == "$batch":
         return batch(state, call)
     if call.method != "GET":
-        raise DataverseError(405, "0x80060888", f"The emulated Web API has no {call.method} for '{call.path}'.")
+        return writing.answer(state, call)
     if call.path in {"WhoAmI", "WhoAmI()"}:
         return Answer(200, who_am_i(state, call.root))
     if call.path.startswith("EntityDefinitions"):
@@ -124,31 +84,23 @@ def _read(state: DataverseState, call: Call) -> Answer:
 
 
 def one_row(state: DataverseState, call: Call, table: Table, key: str) -> Answer:
-    if not GUID.fullmatch(key):
-        raise bad_request(
-            f"The specified key attributes are not a defined key for the {table.name} entity", "0x80060890"
-        )
+    row_id = key_of(table, key)
     check_read(state, table, tracking=False)
     query = parse_query(state, table, call.options)
-    row = state.row(table.name, key.lower())
+    row = state.row(table.name, row_id)
     if row is None:
         raise no_row(table.name, key)
     if _unchanged(call, query, row):
         return Answer(304, None)
     wire = shape(state, query, call.preferences)(row)
     body = {"@odata.context": f"{query.context(call.root)}/$entity", **wire}
-    return Answer(200, body, _applied(call.preferences) | {"ETag": wire["@odata.etag"]}, 1)
+    return Answer(200, body, applied(call.preferences) | {"ETag": wire["@odata.etag"]}, 1)
 
 
 def _unchanged(call: Call, query: Query, row: Row) -> bool:
     """Never when related rows or annotations were asked for: those may have changed alone (dataverse.md §2)."""
     same = call.headers.get("if-none-match") == f'W/"{row["versionnumber"]}"'
     return same and not query.expand and not call.preferences.annotations
-
-
-def _applied(preferences: Preferences) -> dict[str, str]:
-    applied = preferences.applied()
-    return {"Preference-Applied": applied} if applied else {}
 
 
 # -- collections --------------------------------------------------------------------------------------
@@ -168,7 +120,7 @@ def collection(state: DataverseState, call: Call, table: Table) -> Answer:
     cookie = _start(state, call, table)
     check_read(state, table, tracking=cookie.tracking)
     if cookie.tracking:
-        _refuse_untrackable(call.options)
+        _refuse_untrackable(state, call.options)
     query = parse_query(state, table, call.options)
     tracked = cookie.tracking and _is_tracked(state, table)
     page = _page(state, call, query, cookie)
@@ -179,7 +131,7 @@ def collection(state: DataverseState, call: Call, table: Table) -> Answer:
         changed = cookie.since is not None and (bool(page.items) or cookie.page > 1)
         token = paging.next_token(state, cookie, changed=changed)
         body["@odata.deltaLink"] = paging.delta_link(call.root, query, token)
-    return Answer(200, body, _applied(call.preferences), len(page.items))
+    return Answer(200, body, applied(call.preferences), len(page.items))
 
 
 def _start(state: DataverseState, call: Call, table: Table) -> paging.Cookie:
@@ -188,7 +140,7 @@ def _start(state: DataverseState, call: Call, table: Table) -> paging.Cookie:
     if "$skiptoken" in options:
         cookie = paging.read_cookie(state, options["$skiptoken"], paging.bound(table.set_name, options))
         if cookie.since is not None and cookie.since < state.store(table.name).valid_from:
-            raise expired_version()
+            raise expired_version(state.switches["expired_link_status"])
         return cookie
     if "$deltatoken" in options:
         since = paging.read_delta_token(state, state.store(table.name), options["$deltatoken"])
@@ -196,10 +148,11 @@ def _start(state: DataverseState, call: Call, table: Table) -> paging.Cookie:
     return paging.Cookie(tracking=call.preferences.track_changes, upto=state.version)
 
 
-def _refuse_untrackable(options: Mapping[str, str]) -> None:
+def _refuse_untrackable(state: DataverseState, options: Mapping[str, str]) -> None:
     for name in UNTRACKABLE:
         if name in options:
-            raise bad_request(f'The "{name}" query parameter isn\'t supported when Change Tracking is enabled.')
+            text = f'The "{name}" query parameter isn\'t supported when Change Tracking is enabled.'
+            raise DataverseError(state.switches["untrackable_option_status"], "0x80060888", text)
 
 
 def _is_tracked(state: DataverseState, table: Table) -> bool:
@@ -272,7 +225,7 @@ def batch(state: DataverseState, call: Call) -> Answer:
             outer = result.status
             break
     body, content_type = multipart.write(parts)
-    return Answer(outer, body, _applied(call.preferences) | {"Content-Type": content_type}, rows)
+    return Answer(outer, body, applied(call.preferences) | {"Content-Type": content_type}, rows)
 
 
 def _operation(state: DataverseState, call: Call, operation: multipart.Operation) -> Answer:
@@ -283,6 +236,8 @@ def _operation(state: DataverseState, call: Call, operation: multipart.Operation
         return Answer(error.status, error.body)
     if len(operation.url) > MAX_BATCH_URL:
         return Answer(414, DataverseError(414, "0x80060888", "The URL is too long.").body)
+    if inner.method != "GET":
+        return Answer(405, DataverseError(405, "0x80060888", "The emulated $batch reads only.").body)
     if inner.path == "$batch":
         return Answer(400, bad_request("A batch can't hold another batch.").body)
     return answer(state, inner)

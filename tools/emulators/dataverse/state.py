@@ -32,9 +32,13 @@ SWITCHES: dict[str, Any] = {
     "repeat_changed_rows": False,  # a row changed twice is listed twice (§3.3)
     "delta_context": "complete",  # | "without_api": the quirk of the documentation (§3.2)
     "merge_moves_modifiedon": False,  # re-pointed rows get a new modifiedon (§3.3)
+    "mirror_tombstone": "listed",  # | "missing": of a deleted connection only the row that was named (§12 question 9)
+    "expired_link_status": 400,  # | 404 | 410 | 412 | 500 (§3.5)
+    "untrackable_option_status": 400,  # | 501 (§3.4)
     "closed_opportunities_are_read_only": True,  # §6.2
     "application_user": "enabled",  # | "disabled" | "missing" | "no_role"
     "privileges": {},  # table → "none" | "business_unit"; absent = organization-wide read
+    "write_privileges": (),  # such as "prvCreateContact"; the role we ask customers for has none
     "column_security_profile": (),  # "table.column" of each secured column that the application user may read
     "token_lifetime": 3599,
     "web_servers": 1,  # each with limits of its own; a cookie stays with one (§2, §5)
@@ -54,6 +58,9 @@ SWITCH_VALUES: dict[str, set[Any]] = {
     "repeat_changed_rows": {True, False},
     "delta_context": {"complete", "without_api"},
     "merge_moves_modifiedon": {True, False},
+    "mirror_tombstone": {"listed", "missing"},
+    "expired_link_status": {400, 404, 410, 412, 500},
+    "untrackable_option_status": {400, 501},
     "closed_opportunities_are_read_only": {True, False},
     "application_user": {"enabled", "disabled", "missing", "no_role"},
     "tokens_of_revoked_credentials": {"live_on", "die"},
@@ -192,8 +199,9 @@ class DataverseState:
         self.stores[table].put(kept)
         return kept
 
-    def erase(self, table: str, row_id: str) -> None:
-        self.stores[table].remove(row_id, self.new_version())
+    def erase(self, table: str, row_id: str, *, listed: bool = True) -> None:
+        """Delete the row; a delta lists that unless not *listed*."""
+        self.stores[table].remove(row_id, self.new_version(), listed=listed)
 
     def target_of(self, column: Column, row: Row) -> str | None:
         """The table that a lookup of this row leads to; polymorphic ones tell by their neighbours (§6.2-6.5)."""

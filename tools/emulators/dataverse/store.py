@@ -41,13 +41,14 @@ class Store:
         self.log[0].append(row["versionnumber"])
         self.log[1].append(row_id)
 
-    def remove(self, row_id: str, version: int) -> None:
+    def remove(self, row_id: str, version: int, *, listed: bool = True) -> None:
         before = self.rows[row_id]
         self._remember(row_id, before)
         self.touched.pop(row_id, None)
         self._place(row_id, before, None)
-        self.deletions[0].append(version)
-        self.deletions[1].append(row_id)
+        if listed:
+            self.deletions[0].append(version)
+            self.deletions[1].append(row_id)
 
     def _remember(self, row_id: str, before: Row | None) -> None:
         if self._undo is not None and row_id not in self._undo:

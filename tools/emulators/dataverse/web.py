@@ -14,9 +14,10 @@ from werkzeug.wrappers import Request, Response
 
 from tools.emulators import wire
 from tools.emulators.dataverse import administration, faults, identity
+from tools.emulators.dataverse.calls import API, Answer, Call
 from tools.emulators.dataverse.errors import DataverseError
 from tools.emulators.dataverse.journal import Journal
-from tools.emulators.dataverse.service import API, MAX_URL, Answer, Call, answer, written
+from tools.emulators.dataverse.service import MAX_URL, answer, written
 from tools.emulators.faults import Facts, FaultPlan, PlanError, Strike, administer
 
 if TYPE_CHECKING:
