@@ -68,8 +68,7 @@ from sync_core.report import (
 from sync_core.rules.filters import since
 from sync_core.rules.pace import in_words
 from sync_core.rules.words import counted
-from sync_core.settings import Settings
-from sync_core.wiring import dynamics_probe, engine, laboratory, setup
+from sync_core.wiring import dataverse_url, dynamics_probe, engine, laboratory, setup
 
 GOOD, PROBLEMS, USAGE = 0, 1, 2
 LEASE = timedelta(minutes=10)  # as long as the Functions host's (azure.md §3)
@@ -673,8 +672,8 @@ def _probe(app: Engine, options: argparse.Namespace) -> int:
         found = known(app.world, ASKS) | {"would do": outline(app.world)}
         show(found, as_json=True) if options.json else print(found_out(found))
         return PROBLEMS if found["left"] else GOOD
-    typed, url = options.dynamics_sandbox, Settings.from_env(os.environ).dataverse_url
-    if typed is not None and typed.strip().rstrip("/").casefold() != url.casefold():
+    typed = options.dynamics_sandbox
+    if typed is not None and typed.strip().rstrip("/").casefold() != dataverse_url().casefold():
         raise ConfigurationError("DATAVERSE_URL leads to another Dynamics than --dynamics-sandbox. Nothing was done.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was made is removed, as after Ctrl-C
     lab, besides = laboratory(app.world.documents), probe_dynamics(app.world, dynamics_probe(), write=typed is not None)

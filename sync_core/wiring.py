@@ -100,6 +100,11 @@ def laboratory(documents: Documents) -> MarketoProbe:
     return MarketoClient(settings, clock, _limiter(settings, documents, clock, stops=False, name="probe"))
 
 
+def dataverse_url() -> str:
+    """The Dynamics of the settings, for whoever has to type it out."""
+    return Settings.from_env(os.environ).dataverse_url
+
+
 def dynamics_probe() -> DynamicsProbe:
     """The Dynamics of the settings, for the experiments of `probe`."""
     return DataverseProbe(Settings.from_env(os.environ), SystemClock(), map)

@@ -21,7 +21,7 @@ from sync_core.engine import Engine
 from sync_core.errors import Throttled
 from sync_core.model import Lane, LedgerRow, State, Work
 from tests.flows.org import Org
-from tests.stage import CONFIG, LEASE, Stage, changed
+from tests.stage import CONFIG, DATAVERSE, LEASE, Stage, changed
 
 ROOT = Path(__file__).parent.parent
 NOBODY = "00000000-0000-4000-8000-000000000000"
@@ -652,6 +652,9 @@ SANDBOX = "123-EMU-456"
 @pytest.fixture
 def sandbox(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(cli, "laboratory", lambda _: stage.world.target)
+    monkeypatch.setattr(cli, "dataverse_url", lambda: DATAVERSE)
+    monkeypatch.setattr(cli, "dynamics_probe", lambda: None)
+    monkeypatch.setattr(cli, "probe_dynamics", lambda *_, **__: iter(()))
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     return stage
 
@@ -687,6 +690,8 @@ def test_probe_answers_and_status_and_probe_remember(sandbox: Stage, capsys: Any
     [
         ("--sandbox", "999-XYZ-999"),
         ("--burst",),
+        ("--dynamics-sandbox", DATAVERSE),
+        ("--sandbox", SANDBOX, "--dynamics-sandbox", "https://other.example"),
     ],
     ids=" ".join,
 )

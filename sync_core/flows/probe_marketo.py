@@ -242,6 +242,7 @@ def outline(world: World) -> list[str]:
         "send what is in question: unknown keys, texts too long, too many records; merge two of the people",
         "remove all of it at the end. Campaigns that listen to new people or opportunities may start for them",
         "about 80 calls in about two minutes; with --burst about 190, 100 of them within seconds",
+        "read Dynamics; with --dynamics-sandbox and its address write there as well, and remove it",
     ]
 
 
