@@ -297,7 +297,7 @@ ABLATIONS = (
         "a forced delivery looks at its company again",
         "company, crash",
         REFERENCES,
-        "(in_step - doubted - again)",
+        "(in_step - doubted - forced)",
         "(in_step - doubted)",
     ),
     Ablation(

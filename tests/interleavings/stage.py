@@ -275,6 +275,7 @@ _READS: dict[str, Callable[..., Result]] = {
     "read accounts": lambda stage, ids: tuple(stage.dynamics.company(key) for key in ids),
     "opportunities of Ben": _of_ben,
     "read roles back": lambda stage: stage.marketo.shown,
+    "is the opportunity in Marketo": lambda stage: bool(stage.marketo.opportunity),
     "due": _due,
     "opportunities of the ledger": lambda stage: tuple(k for k, row in stage.ledger if k == DEAL and row[0] != "gone"),
     "companies of the ledger": lambda stage: tuple(k for k, row in stage.ledger if k != DEAL and row[0] != "gone"),
