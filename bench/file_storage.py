@@ -166,11 +166,13 @@ class FileLedger:
     def counts(self) -> Mapping[str, int]:
         return self.tally().counts
 
-    def ids(self, *, gone: bool = False) -> Iterator[Sequence[str]]:
-        return self._pages(None if gone else State.GONE, such=False)
+    def ids(self, *, after: str = "", gone: bool = False) -> Iterator[Sequence[str]]:
+        return self._pages(None if gone else State.GONE, such=False, last=after)
 
-    def _pages(self, state: State | None, *, such: bool) -> Iterator[Sequence[str]]:
-        last = ""
+    def recount(self, *, mend: bool = False) -> Mapping[str, int]:
+        return {}  # what it counts, it counts anew each time
+
+    def _pages(self, state: State | None, *, such: bool, last: str = "") -> Iterator[Sequence[str]]:
         query = "SELECT id FROM ledger WHERE kind = ? AND id > ? AND (state IS ?) = ? ORDER BY id LIMIT ?"
         while ids := [id for (id,) in self._file.all(query, self._kind, last, state, such, PAGE)]:
             yield ids

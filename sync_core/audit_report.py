@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sync_core.rules.words import counted, wrapped
 
+TOLD = ("on their way", "remembered otherwise", "not compared", "left out", "not shown by Dynamics", "roles of others")
 OBJECTS = ("opportunities", "roles", "companies", "sales persons")
 WHATS = ("missing", "extra", "different")
 MEANS = {
@@ -35,8 +36,14 @@ def headline(found: Mapping[str, Any]) -> str:
         what += ", chosen by chance"
     if not found["complete"]:
         return f"Not complete: {what} so far. The next `audit` goes on from there."
+    later = f"; {found['on their way']:,} on their way" if found["on their way"] else ""
+    if "of these still different" in found:
+        left = f"{found['of these still different']:,} of {counted(found['differences'], 'difference')} left"
+        return f"{left}, of the audit of {found['audit'][:10]}: {what}."
     if number := found["differences"]:
-        return f"{counted(number, 'difference')}: {what}."
+        return f"{counted(number, 'difference')}: {what}{later}."
+    if later or found["remembered otherwise"] or found["not compared"]:
+        return f"No difference in what could be compared: {what}{later}."
     return f"Marketo holds what Dynamics demands: {what}, no difference."
 
 
@@ -48,11 +55,13 @@ def in_words(found: Mapping[str, Any], first: Iterable[Mapping[str, Any]]) -> st
         numbers = "".join(f"{found[name][what]:>10,}" for what in WHATS)
         lines.append(f"{name.capitalize():<15}{found['compared'][name]:>10,}{numbers}")
     lines.append("")
-    for name in ("on their way", "remembered otherwise", "left out", "not shown by Dynamics", "roles of others"):
+    for name in TOLD:
         lines += wrapped(f"{name.capitalize()}: {found[name]:,}") if found[name] else []
     for state, reasons in found["known to be out of step"].items():
         for reason, number in reasons.items():
             lines += wrapped(f"Known, {state}: {number:,} × {reason}")
+    for name, why in found["left alone"].items():
+        lines += wrapped(f"Not compared, since it is left alone: {name}: {why}")
     for name, number in found["counters that are wrong"].items():
         lines += wrapped(f"Counter that is wrong: {name}: {number:+,}")
     lines += ["", *_sums(found["sums"])] if found["sums"] else []

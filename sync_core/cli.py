@@ -42,7 +42,7 @@ from sync_core.flows.guard import PAUSE, check_not_paused
 from sync_core.flows.mapped import shown
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
-from sync_core.flows.probe import known, open_questions
+from sync_core.flows.probe import check_dynamics, known, open_questions
 from sync_core.flows.probe_dynamics import ASKS, probe_dynamics
 from sync_core.flows.probe_marketo import outline
 from sync_core.flows.proposal import propose
@@ -504,7 +504,8 @@ def _audit(app: Engine, options: argparse.Namespace) -> int:
             first = list(islice(_entries(kept), options.limit))
     except OSError as error:
         raise ConfigurationError(f"--report: {error.filename}: {error.strerror}.") from None
-    needs = not found["complete"] or found["differences"] or found["not shown by Dynamics"]
+    needs = not found["complete"] or found.get("of these still different", found["differences"])
+    needs = needs or found["not shown by Dynamics"] or found["remembered otherwise"]
     if options.repair and found["complete"]:
         found["repair"] = dict(actions.repair(app.world, found, who=_who()).values)
     if options.json:
@@ -675,6 +676,8 @@ def _probe(app: Engine, options: argparse.Namespace) -> int:
     typed = options.dynamics_sandbox
     if typed is not None and typed.strip().rstrip("/").casefold() != dataverse_url().casefold():
         raise ConfigurationError("DATAVERSE_URL leads to another Dynamics than --dynamics-sandbox. Nothing was done.")
+    if typed is not None:
+        check_dynamics(app.world)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was made is removed, as after Ctrl-C
     lab, besides = laboratory(app.world.documents), probe_dynamics(app.world, dynamics_probe(), write=typed is not None)
     done = actions.probe(

@@ -13,7 +13,7 @@ since Dynamics and Marketo are never read at the same moment.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -22,16 +22,19 @@ from typing import Any
 
 from sync_core import __version__
 from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.flows.applied import MAPPING
 from sync_core.flows.detect import OPPORTUNITY
 from sync_core.flows.foreseen import OBJECTS, ONE, OUT_OF_STEP, Change, foreseen
-from sync_core.flows.guard import PAIR, ask_for_comparison, check_pair
+from sync_core.flows.guard import PAIR, PAUSE, ask_for_comparison, check_pair
 from sync_core.flows.id_file import IdFile
-from sync_core.flows.observe import PER_CALL, chunks
+from sync_core.flows.observe import PER_CALL, chunks, suspended
 from sync_core.flows.reconcile import AUDIT, NOT_VISIBLE, reconcile
-from sync_core.flows.rehearsal import WHOLE, rehearse
+from sync_core.flows.rehearsal import WHOLE, Rehearsal, rehearse, role_of, same_role
 from sync_core.flows.world import World
 from sync_core.messages import split
 from sync_core.model import Lane, LedgerRow, MarketoObject, State, Work
+from sync_core.ports import Ledger
+from sync_core.rules.fields import digests
 from sync_core.rules.sums import GROUPED, add, lines
 
 PROGRESS, LAST = ("audit", "progress"), ("audit", "last")
@@ -40,6 +43,7 @@ TOLD_LAST = ("stamp", "audit")
 SUSPECTS = "audit suspects"
 OPPORTUNITIES, UNKNOWN, COMPANIES, SALES_PERSONS = "opportunities", "unknown", "companies", "sales persons"
 PHASES = (OPPORTUNITIES, UNKNOWN, COMPANIES, SALES_PERSONS)
+SECOND_LOOK, DONE = "second look", "done"
 KINDS = {
     OPPORTUNITIES: (MarketoObject.OPPORTUNITY, "opportunities"),
     COMPANIES: (MarketoObject.COMPANY, "accounts"),
@@ -48,14 +52,15 @@ KINDS = {
 """By phase: what is compared, and what `Work` and `World.ledgers` call it."""
 
 MISSING, EXTRA, DIFFERENT = "missing", "extra", "different"
-LATER = "on their way"  # the sync has not handled it yet, or knows why it can't
-FORGOTTEN = "remembered otherwise"  # Marketo is as it should be, and our memory of it is not
-GOES_STALE = timedelta(days=7)  # what was begun longer ago begins anew: a report is of one time
+LATER = "on their way"  # the sync has not come to it yet, or knows why it can't
+FORGOTTEN = "remembered otherwise"  # Marketo is as it can be, and our memory of it is not
+GOES_STALE = timedelta(days=7)  # what nobody went on with for so long begins anew: a report is of one time
 PIECE = 6 * PER_CALL  # full calls, and few enough to be looked at within a minute
 UNLIMITED = 10**9
+CLOCKS_DIFFER = timedelta(minutes=2)
 
 
-TOLD = (LATER, FORGOTTEN, "left out", "not shown by Dynamics", "roles of others")
+TOLD = (LATER, FORGOTTEN, "not compared", "left out", "not shown by Dynamics", "roles of others")
 
 Differs = Callable[[Mapping[str, Any]], object]
 
@@ -64,12 +69,14 @@ Differs = Callable[[Mapping[str, Any]], object]
 class Walk:
     """How far an audit came, as it is kept with the state.
 
-    `run` names it: when it began. `phase` and `after` (an id) say where it goes on; `number` counts the pieces. Of what
-    was compared `counts`, the reasons of what is known to be out of step, and the sums; `spent`: calls by day.
+    `run` names it: when it began; `at`: when it last got on. `phase` and `after` (an id, or the name of suspects) say
+    where it goes on; `number` counts the pieces. Of what was compared `counts`, the reasons of what is known to be out
+    of step, and the sums; `spent`: calls by day.
     """
 
     run: str
     mapping: str
+    at: str = ""
     phase: str = OPPORTUNITIES
     after: str = ""
     number: int = 0
@@ -98,7 +105,13 @@ def audit(
     """
     with _auditor(world, go_on, progress) as auditor:
         auditor.begin(again=again)
-        return auditor.finish(differs) if auditor.walk() else auditor.summary(complete=False)
+        told = auditor.book.phase != SECOND_LOOK  # else some differences were told to whoever began it
+        if not (auditor.walk() and auditor.second_look(differs if told else _nobody)):
+            return auditor.summary(complete=False)
+        found = auditor.finish()
+    if not told:
+        look_again(world, found, differs)
+    return found
 
 
 def sample(world: World, differs: Differs, number: int, chosen: Callable[[int], int]) -> dict[str, Any]:
@@ -126,19 +139,25 @@ def last(world: World) -> dict[str, Any]:
 
 
 def look_again(world: World, found: Mapping[str, Any], differs: Differs) -> int:
-    """How many of the differences that an audit found are still there."""
+    """How many of the differences that an audit found are still there; when none is, `status` tells that."""
     with _auditor(world) as auditor:
-        for suspects in _suspects(world, found["audit"]):
-            auditor.confirm(suspects, differs)
-        return auditor.book.counts["differ"]
+        for _, confirmed in _suspects(world, found["audit"]):
+            auditor.confirm(confirmed, differs)
+        left = auditor.book.counts["differ"]
+    if not left:
+        _told_repaired(world)
+    return left
 
 
 def repair(world: World, found: Mapping[str, Any]) -> dict[str, int]:
-    """Queue all that a complete audit found, forced: the ordinary path with its guard; what was done, in numbers."""
+    """Queue what a complete audit found, forced: the ordinary path with its guard; what was done, in numbers.
+
+    What the sync will come to by itself is left to it.
+    """
     queued: Counter[str] = Counter()
-    lane = Lane.FRESH if found["differences"] <= world.config.sync.fresh_max else Lane.SLOW
-    for suspects in _suspects(world, found["audit"]):
-        for work in split(replace(_work(suspects, "repair"), lane=lane)):
+    lane = Lane.FRESH if found["differences"] + found[FORGOTTEN] <= world.config.sync.fresh_max else Lane.SLOW
+    for _, confirmed in _suspects(world, found["audit"]):
+        for work in split(replace(_work(confirmed, "repair"), lane=lane)):
             world.queue.put(work)
             queued["records queued"] += work.size
     if found["not shown by Dynamics"]:
@@ -148,8 +167,15 @@ def repair(world: World, found: Mapping[str, Any]) -> dict[str, int]:
         for ledger in world.ledgers.values():
             ledger.recount(mend=True)
         queued["counters put right"] = len(found["counters that are wrong"])
-    world.change(*TOLD_LAST, lambda told: {**told, "repaired": True} if told else None)
+    _told_repaired(world)
     return dict(queued)
+
+
+def _told_repaired(world: World) -> None:
+    world.change(*TOLD_LAST, lambda told: {**told, "repaired": True} if told else None)
+
+
+def _nobody(_: Mapping[str, Any]) -> None: ...
 
 
 # --- by the timer -----------------------------------------------------------------------------------------------
@@ -160,18 +186,18 @@ def piece(world: World, *, go_on: Callable[[], bool]) -> dict[str, Any] | None:
 
     The summary, if it became complete with this.
     """
-    config, now = world.config.audit, world.clock.now()
-    if not config.every:
+    config, now, often = world.config.audit, world.clock.now(), every(world)
+    if often is None:
         return None
     begun, ended = world.documents.read(*PROGRESS), world.documents.read(*LAST)
-    every = timedelta(days=int(config.every.strip("PD")))
-    if begun is None and ended and datetime.fromisoformat(ended.value["audit"]) + every > now:
+    idle = begun is None or begun.value["phase"] == DONE
+    if idle and ended and datetime.fromisoformat(ended.value["audit"]) + often > now:
         return None
     with _auditor(world, lambda: go_on() and auditor.spent_today() < config.calls_a_day) as auditor:
         auditor.begin()
-        if not auditor.go_on() or not auditor.walk():
+        if not (auditor.go_on() and auditor.walk() and auditor.second_look(_nobody)):
             return None
-        found = auditor.finish(lambda _: None)
+        found = auditor.finish()
     return found | {"repair": repair(world, found)} if config.repair else found
 
 
@@ -186,70 +212,91 @@ class _Auditor:
         progress: Callable[[int], object] = lambda _: None,
     ) -> None:
         guard = world.config.removals.model_copy(update={"max_count": UNLIMITED})
+        version = world.config.version
+        # What the guard holds back, for its number or because of a changed mapping, would not be told.
         self.world = replace(
             world,
-            config=world.config.model_copy(update={"removals": guard}),  # what the guard holds back would not be told
+            config=world.config.model_copy(update={"removals": guard}),
+            opportunities=LedgerOfToday(world.opportunities, version),
             target=world.target.yielding(),
             fan_out=world.fan_out_slow,
         )
         self.go_on = go_on
         self.progress = progress
-        self.book = Walk(world.clock.now().isoformat(timespec="seconds"), world.config.version)
+        self.book = Walk(world.clock.now().isoformat(timespec="seconds"), version)
         self.ticket: str | None = None
-        self.rehearsal = rehearse(self.world)
+        self.rehearsal = self._rehearsal()
+
+    def _rehearsal(self) -> Rehearsal:
+        rehearsal = rehearse(self.world)
+        rehearsal.marketo.known = {}  # what a probe found out excuses nothing here
+        return rehearsal
 
     def check(self) -> None:
         if self.world.documents.read("feed", OPPORTUNITY) is None:
             raise ConfigurationError("there is nothing to compare: nothing was synced yet. Run `sync` first")
+        if (pause := self.world.documents.read(*PAUSE)) and "cleanup" in pause.value:
+            raise ConfigurationError("a cleanup removed what the sync wrote: there is nothing to compare")
         check_pair(self.rehearsal.world)
 
     def begin(self, *, again: bool = False) -> None:
-        """Go on with what was begun, unless that is too long ago or was by another mapping."""
+        """Go on with what was begun, unless nobody did for too long or it was by another mapping."""
         self.check()
         document = self.world.documents.read(*PROGRESS)
-        if document is not None:
-            self.ticket, known = document.ticket, _walk(document.value)
-            stale = datetime.fromisoformat(known.run) + GOES_STALE < self.world.clock.now()
-            if not (again or stale or known.mapping != self.book.mapping):
-                self.book = known
-                return
-            _discard(self.world, known.run)
+        if document is None:
+            self._save()
+            return
+        self.ticket, known = document.ticket, _walk(document.value)
+        goes_stale = max(GOES_STALE, every(self.world) or GOES_STALE)
+        stale = datetime.fromisoformat(known.at) + goes_stale < self.world.clock.now()
+        if not (again or stale or known.phase == DONE or known.mapping != self.book.mapping):
+            self.book = known
+            return
         self._save()
+        if known.phase != DONE:
+            _discard(self.world, known.run)
 
     def spent_today(self) -> int:
         return self.book.spent[self._today]
 
     def walk(self) -> bool:
         """Compare everything that was not compared yet; whether nothing is left."""
-        for phase in PHASES[PHASES.index(self.book.phase) :] if self.book.phase else ():
+        for phase in PHASES[PHASES.index(self.book.phase) :] if self.book.phase in PHASES else ():
             self.book.phase = phase
-            ids = self._unknown() if phase == UNKNOWN else self._known(phase)
-            for batch in chunks(ids, PIECE):
+            for batch in chunks(self._unknown() if phase == UNKNOWN else self._known(phase), PIECE):
                 kind = OPPORTUNITIES if phase == UNKNOWN else phase
                 if suspects := self.compare(kind, batch):
-                    name = f"{self.book.run} {self.book.number:08d}"
-                    self.world.change(SUSPECTS, name, lambda _, found={kind: suspects}: found)  # type: ignore[misc]
+                    self._keep_suspects(f"{self.book.run} {self.book.number:08d}", {kind: suspects})
                 self.book.number, self.book.after = self.book.number + 1, batch[-1]
                 self._save()
                 self.progress(sum(self.book.counts[each] for each in KINDS))
                 if not self.go_on():
                     return False
             self.book.after = ""
-        self.book.phase = ""
-        self._save()
+        if self.book.phase in PHASES:
+            self.book.phase = SECOND_LOOK
+            self._save()
         return True
 
-    def finish(self, differs: Differs) -> dict[str, Any]:
-        """The second look; then this is the last complete audit, and the one before is forgotten."""
-        for suspects in _suspects(self.world, self.book.run):
-            self.confirm(suspects, differs)
-        found = self.summary(complete=True)
-        before = self.world.documents.read(*LAST)
+    def second_look(self, differs: Differs) -> bool:
+        """Look again at what differed, and keep what does still; whether nothing is left."""
+        for name, suspects in _suspects(self.world, self.book.run, after=self.book.after):
+            self._keep_suspects(name, self.confirm(suspects, differs))
+            self.book.after = name
+            self._save()
+            if not self.go_on():
+                return False
+        return True
+
+    def finish(self) -> dict[str, Any]:
+        """Then this is the last complete audit, and the one before is forgotten."""
+        self.book.phase = DONE
+        self._save()
+        found, before = self.summary(complete=True), self.world.documents.read(*LAST)
         self.world.change(*LAST, lambda _: found)
         told = {"at": found["until"], "opportunities": found["compared"].get(OPPORTUNITIES, 0)}
         told |= {"differences": found["differences"], "repaired": False}
         self.world.change(*TOLD_LAST, lambda _: told)
-        self.world.documents.delete(*PROGRESS)
         if before is not None and before.value["audit"] != self.book.run:
             _discard(self.world, before.value["audit"])
         return found
@@ -261,17 +308,38 @@ class _Auditor:
             self._count(change)
         if phase == OPPORTUNITIES:
             self._sum(found)
-        return [change.before.id for change in found if judged(change)]
+        return [change.before.id for change in found if judge(change)]
 
-    def confirm(self, suspects: Mapping[str, Sequence[str]], differs: Differs) -> None:
-        """Look again at what differed; what differs still is told."""
+    def confirm(self, suspects: Mapping[str, Sequence[str]], differs: Differs) -> dict[str, list[str]]:
+        """Look again at what differed; what does still is told, and returned but for what is on its way."""
         self.close()
-        self.rehearsal = rehearse(self.world)  # nothing of the first look is believed
+        self.rehearsal = self._rehearsal()  # nothing of the first look is believed
+        confirmed: dict[str, list[str]] = {}
         for phase, ids in suspects.items():
-            for change in self._deliver(phase, ids):
-                if what := judged(change):
-                    self._count_difference(what, change)
-                    differs(_difference(what, change))
+            changes = self._deliver(phase, ids)
+            later = (each.before for each in changes if judge(each).what == LATER)
+            missed = self._missed(phase, [row.id for row in later if row.state not in OUT_OF_STEP])
+            for change in changes:
+                if found := judge(change, missed=change.before.id in missed):
+                    self._count_difference(found)
+                    differs(found.plain())
+                    if found.what != LATER:
+                        confirmed.setdefault(phase, []).append(change.before.id)
+        return confirmed
+
+    def _missed(self, phase: str, ids: Collection[str]) -> set[str]:
+        """Of what the sync has yet to come to what it should have come to: it changed before the last tick that read
+        Dynamics, every queue is empty, no mapping waits to be applied. Then nothing will bring it any more.
+        """
+        tick, mapping = self.world.documents.read("run", "detect"), self.world.documents.read(*MAPPING)
+        settled = mapping is not None and mapping.value["version"] == self.world.config.version
+        settled = settled and not (mapping and (mapping.value.get("applying") or mapping.value.get("waits")))
+        read = tick.value.get("read") if tick else None
+        if not ids or phase != OPPORTUNITIES or read is None or not settled or any(self.world.queue.lengths().values()):
+            return set()
+        rows = self.world.source.rows("opportunity", ids, {"modifiedon"})
+        until = datetime.fromisoformat(read) - CLOCKS_DIFFER
+        return {key for key, row in rows.items() if datetime.fromisoformat(row["modifiedon"]) < until}
 
     def _known(self, phase: str) -> Iterator[str]:
         """What the ledger knows, gone or not, behind where it goes on."""
@@ -281,12 +349,13 @@ class _Auditor:
         return chain.from_iterable(ledger.ids(after=self.book.after, gone=phase == OPPORTUNITIES))
 
     def _unknown(self) -> Iterator[str]:
-        """Opportunities of Dynamics that the ledger doesn't know: new ones, or an oversight of ours."""
-        with IdFile() as known:
+        """Opportunities of Dynamics that the ledger doesn't know: new ones, or an oversight of ours; in order of id."""
+        with IdFile() as known, IdFile() as unknown:
             for ids in self.world.opportunities.ids(gone=True):
                 known.add(ids)
             for ids in self.world.source.ids(OPPORTUNITY):
-                yield from known.lacking(ids)
+                unknown.add(known.lacking(ids))
+            yield from unknown.behind(self.book.after)
 
     def _deliver(self, phase: str, ids: Sequence[str]) -> list[Change]:
         """What a delivery would change that trusts no memory. Raises what would put it back on the queue."""
@@ -297,6 +366,10 @@ class _Auditor:
         if outcome.trouble is not None:
             raise outcome.trouble
         found = foreseen(self.rehearsal, self.world.config)
+        described = self.rehearsal.marketo.describe(kind) if kind is MarketoObject.SALES_PERSON else {}
+        for change in found:  # what can be set on creation alone is no difference afterwards (marketo.md §3.5)
+            for name in [name for name in change.fields if name in described and not described[name].updateable]:
+                del change.fields[name]
         self.rehearsal.marketo.forget()
         wanted = set(ids)
         return [change for change in found if change.kind is kind and change.before.id in wanted]
@@ -306,7 +379,10 @@ class _Auditor:
     def _count(self, change: Change) -> None:
         """What was compared, and what is known to be out of step."""
         before, after, counts = change.before, change.after, self.book.counts
-        counts[OBJECTS[change.kind]] += 1
+        if change.record or after.state is State.GONE or after.left_out:
+            counts[OBJECTS[change.kind]] += 1
+        else:
+            counts["not compared"] += 1
         counts["left out"] += after.left_out
         counts["not shown by Dynamics"] += before.state is State.IN_STEP and after.reason.startswith(NOT_VISIBLE)
         counts["roles"] += len(change.added) + len(change.kept)
@@ -327,15 +403,15 @@ class _Auditor:
             if change.does == "update" or change.external in held:
                 add(self.book.sums, "Marketo", held.get(change.external, change.present))
 
-    def _count_difference(self, what: str, change: Change) -> None:
+    def _count_difference(self, found: Judged) -> None:
         counts = self.book.counts
-        if what in (LATER, FORGOTTEN):
-            counts[what] += 1
+        if found.what in (LATER, FORGOTTEN):
+            counts[found.what] += 1
             return
         counts["differ"] += 1
-        if change.does in ("create", "remove") or change.fields:
-            counts[f"{OBJECTS[change.kind]} {what}"] += 1
-        for of_roles, records in _roles(change):
+        if found.what in (MISSING, EXTRA) or found.fields:
+            counts[f"{OBJECTS[found.kind]} {found.what}"] += 1
+        for of_roles, records in found.roles.items():
             counts[f"roles {of_roles}"] += len(records)
 
     def summary(self, *, complete: bool, recount: bool = True) -> dict[str, Any]:
@@ -354,11 +430,9 @@ class _Auditor:
             "compared": {name: counts[name] for name in objects},
             "differences": counts["differ"],
             **{name: {what: counts[f"{name} {what}"] for what in (MISSING, EXTRA, DIFFERENT)} for name in objects},
-            **{
-                name: counts[name]
-                for name in (LATER, FORGOTTEN, "left out", "not shown by Dynamics", "roles of others")
-            },
+            **{name: counts[name] for name in TOLD},
             "known to be out of step": book.reasons,
+            "left alone": suspended(self.rehearsal.world),
             "sums": lines(book.sums),
             "Marketo calls": book.spent.total(),
         }
@@ -378,9 +452,16 @@ class _Auditor:
         return self.world.clock.now().date().isoformat()
 
     def _save(self) -> None:
+        self.book.at = self.world.clock.now().isoformat(timespec="seconds")
         self.ticket = self.world.documents.write(*PROGRESS, _plain(self.book), self.ticket)
         if self.ticket is None:
             raise Unavailable("another audit is under way; this one ends here", delay=600)
+
+    def _keep_suspects(self, name: str, ids: Mapping[str, Sequence[str]]) -> None:
+        if ids:
+            self.world.change(SUSPECTS, name, lambda _: dict(ids))
+        else:
+            self.world.documents.delete(SUSPECTS, name)
 
     def close(self) -> None:
         self.rehearsal.kept.close()
@@ -397,34 +478,86 @@ def _auditor(
         auditor.close()
 
 
-def _work(ids: Mapping[str, Sequence[str]], why: str) -> Work:
-    """Forced; *ids* by phase."""
-    opportunities, accounts, users = (tuple(ids.get(phase, ())) for phase in KINDS)
-    return Work(opportunities, accounts, users=users, force=True, why=why)
+class LedgerOfToday:
+    """Port `Ledger`: each row as if the mapping of now had made it, so that nothing is held because of another."""
+
+    def __init__(self, base: Ledger, mapping: str) -> None:
+        self.write, self.due, self.in_state, self.pointers = base.write, base.due, base.in_state, base.pointers
+        self.counts, self.tally, self.ids, self.recount = base.counts, base.tally, base.ids, base.recount
+        self._base = base
+        self._mapping = mapping
+
+    def rows(self, ids: Collection[str]) -> Mapping[str, LedgerRow]:
+        return {key: replace(row, mapping=self._mapping) for key, row in self._base.rows(ids).items()}
 
 
-def judged(change: Change) -> str:
-    """What a difference is; nothing for a record that is as it should be."""
-    if not change.differs:
-        return FORGOTTEN if _forgotten(change) else ""
-    if _later(change):
-        return LATER
-    return {"create": MISSING, "remove": EXTRA}.get(change.does, DIFFERENT)
+# --- what a difference is ---------------------------------------------------------------------------------------
 
 
-def _later(change: Change) -> bool:
-    """Whether the sync has not come to it: what it remembers is not what Dynamics shows now, or it waits anyway."""
-    before, after = change.before, change.after
-    if not before.known or before.state in OUT_OF_STEP:
-        return True
-    if change.does == "remove":
-        return bool(before.fields)  # of what was removed nothing is remembered
-    was, now = _reasons(before), _reasons(after)
-    reasons = now - was or (was - now and after.state is State.IN_STEP)
-    return bool(reasons) or any(before.fields.get(name) != after.fields.get(name) for name in change.record)
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """`what` is the matter with a record, and with which `fields` ([in Marketo, demanded]) and roles, by what is."""
+
+    what: str
+    kind: MarketoObject
+    id: str
+    fields: Mapping[str, Sequence[Any]]
+    roles: Mapping[str, Sequence[Mapping[str, Any]]]
+
+    def __bool__(self) -> bool:
+        return bool(self.what)
+
+    def plain(self) -> dict[str, Any]:
+        """People stand in it as their ids; of sales persons, who are people, no value is told."""
+        fields = {name: {"Marketo": present, "Dynamics": wanted} for name, (present, wanted) in self.fields.items()}
+        if self.kind is MarketoObject.SALES_PERSON:
+            fields = {name: dict.fromkeys(sides, "(not shown)") for name, sides in fields.items()}
+        roles = {
+            what: [{"person": record["leadId"], "role": record["role"]} for record in records]
+            for what, records in self.roles.items()
+        }
+        found = {"object": ONE[self.kind], "id": self.id, "what": self.what}
+        return found | ({"fields": fields} if fields else {}) | ({"roles": roles} if roles else {})
+
+
+def judge(change: Change, *, missed: bool = False) -> Judged:
+    """What a forced delivery would change is a difference where the sync believes that Marketo has it already: then
+    somebody else changed Marketo. The rest it will come to; unless it *missed* that.
+    """
+    ours = change if missed else _of_others(change)
+    roles = {MISSING: ours.added, EXTRA: ours.removed, DIFFERENT: ours.changed}
+    what = {"create": MISSING, "remove": EXTRA}.get(ours.does, DIFFERENT) if ours.differs else ""
+    if not what and change.differs:
+        what, roles = LATER, {}
+    elif not what and _forgotten(change):
+        what = FORGOTTEN
+    told = {of: records for of, records in roles.items() if records}
+    return Judged(what, change.kind, change.before.id, ours.fields, told)
+
+
+def _of_others(change: Change) -> Change:
+    """The part of it that the sync believes to be in Marketo already, or gone from there."""
+    before, known = change.before, {role.key: role for role in change.before.roles}
+    wanted = digests(change.record)
+    fields = {name: both for name, both in change.fields.items() if before.fields.get(name) == wanted.get(name)}
+    if change.does == "create":
+        does = change.does if before.fields else ""
+    elif change.does == "remove":
+        does = "" if before.fields else change.does
+    else:
+        does = change.does
+    return replace(
+        change,
+        does=does,
+        fields=fields if does != "create" or before.fields else {},
+        added=[record for record in change.added if role_of(record).key in known],
+        kept=[r for r in change.kept if (role := known.get(role_of(r).key)) and same_role(role, role_of(r))],
+        removed=[record for record in change.removed if role_of(record).key not in known],
+    )
 
 
 def _forgotten(change: Change) -> bool:
+    """Marketo is as it can be, and what is remembered of it is something else: roles, or that somebody is there."""
     before, after = change.before, change.after
     if before.state is not State.IN_STEP or after.reason.startswith(NOT_VISIBLE):
         return False
@@ -432,24 +565,19 @@ def _forgotten(change: Change) -> bool:
     return after.state is not State.IN_STEP or keys[0] != keys[1]
 
 
-def _reasons(row: LedgerRow) -> set[str]:
-    return {reason for role in row.roles for reason in role.reasons}
+# --- plain values -------------------------------------------------------------------------------------------------
 
 
-def _roles(change: Change) -> tuple[tuple[str, Sequence[Mapping[str, Any]]], ...]:
-    return (MISSING, change.added), (EXTRA, change.removed), (DIFFERENT, change.changed)
+def _work(ids: Mapping[str, Sequence[str]], why: str) -> Work:
+    """Forced; *ids* by phase."""
+    opportunities, accounts, users = (tuple(ids.get(phase, ())) for phase in KINDS)
+    return Work(opportunities, accounts, users=users, force=True, why=why)
 
 
-def _difference(what: str, change: Change) -> dict[str, Any]:
-    """In plain values; people by their ids."""
-    fields = {name: {"Marketo": present, "Dynamics": wanted} for name, (present, wanted) in change.fields.items()}
-    roles = {
-        of: [{"person": record["leadId"], "role": record["role"]} for record in records]
-        for of, records in _roles(change)
-        if records
-    }
-    found = {"object": ONE[change.kind], "id": change.before.id, "what": what}
-    return found | ({"fields": fields} if fields else {}) | ({"roles": roles} if roles else {})
+def every(world: World) -> timedelta | None:
+    """How often sync.toml asks for an audit."""
+    text = world.config.audit.every
+    return timedelta(days=int(text.strip("PD"))) if text else None
 
 
 def _walk(value: Mapping[str, Any]) -> Walk:
@@ -457,21 +585,18 @@ def _walk(value: Mapping[str, Any]) -> Walk:
 
 
 def _plain(walk: Walk) -> dict[str, Any]:
-    return {
-        **asdict(replace(walk, counts=Counter(), spent=Counter())),
-        "counts": {**walk.counts},
-        "spent": {**walk.spent},
-    }
+    plain = asdict(replace(walk, counts=Counter(), spent=Counter()))
+    return {**plain, "counts": {**walk.counts}, "spent": {**walk.spent}}
 
 
-def _suspects(world: World, run: str) -> Iterator[Mapping[str, Sequence[str]]]:
-    """What an audit has to look at again, by phase, piece by piece."""
-    after = f"{run} "
+def _suspects(world: World, run: str, *, after: str = "") -> Iterator[tuple[str, Mapping[str, Sequence[str]]]]:
+    """What an audit has to look at again, or found to differ, by phase, piece by piece, with the piece's name."""
+    after = after or f"{run} "
     while found := world.documents.list(SUSPECTS, after=after, limit=20):
         for name, value in found:
             if not name.startswith(f"{run} "):
                 return
-            yield value
+            yield name, value
         after = found[-1][0]
 
 

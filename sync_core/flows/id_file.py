@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from types import TracebackType
+from uuid import UUID
 
 
 class IdFile:
@@ -23,6 +24,12 @@ class IdFile:
 
     def add(self, ids: Iterable[str]) -> None:
         self._file.executemany("INSERT OR IGNORE INTO ids VALUES (?)", ((_short(id),) for id in ids))
+
+    def behind(self, after: str) -> Iterator[str]:
+        """All of them in order, from the first that is greater than *after*."""
+        with closing(self._file.cursor()) as found:
+            for (short,) in found.execute("SELECT id FROM ids WHERE id > ? ORDER BY id", (_short(after),)):
+                yield str(UUID(bytes=short))
 
     def lacking(self, ids: Iterable[str]) -> list[str]:
         """Which of *ids* are not in it."""

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sync_core.errors import ConfigurationError, SyncError
-from sync_core.flows.guard import PAIR, known_records
+from sync_core.flows.guard import PAIR
 from sync_core.flows.world import World
 from sync_core.rules.questions import QUESTIONS, means
 
@@ -46,14 +46,28 @@ def check_sandbox(world: World, typed: str) -> None:
             f"MARKETO_URL leads to subscription {world.subscription}, --sandbox names another. Nothing was done."
         )
     pair = world.documents.read(*PAIR)
-    known = {what: known_records(world, what) for what in ("opportunities", "companies")}
-    if any(known.values()) and (pair is None or pair.value["munchkin"].casefold() == world.subscription.casefold()):
-        told = " and ".join(f"{number:,} {what}" for what, number in known.items())
+    if _is_used(world) and (pair is None or pair.value["munchkin"].casefold() == world.subscription.casefold()):
         raise ConfigurationError(
-            f"this state keeps {told} in {world.subscription}: where the sync writes, nobody experiments. Let "
+            f"this state belongs to a sync that writes to {world.subscription}: where it does, nobody experiments. Let "
             "MARKETO_URL, MARKETO_CLIENT_ID and MARKETO_CLIENT_SECRET lead to a sandbox for this one command; the "
             "answers are kept with this state. Nothing was done."
         )
+
+
+def check_dynamics(world: World) -> None:
+    """Raises ConfigurationError if this state follows the Dynamics that is to be written to."""
+    pair = world.documents.read(*PAIR)
+    if _is_used(world) and pair is not None and pair.value["organization"] == world.source.organization():
+        raise ConfigurationError(
+            "this state follows the Dynamics of DATAVERSE_URL: a tick would post to Marketo what is made there. Leave "
+            "out --dynamics-sandbox, or run it with an empty storage account. Nothing was done."
+        )
+
+
+def _is_used(world: World) -> bool:
+    """Whether a sync began on this state, even if nothing of it is left in Marketo."""
+    first_load = world.documents.read("feed", "opportunity") is not None
+    return first_load or any(next(iter(ledger.ids(gone=True)), ()) for ledger in world.ledgers.values())
 
 
 def check_alone(world: World) -> None:

@@ -268,7 +268,7 @@ class _Delivery:
         marked = [
             (case, {OPPORTUNITY_ID: case.external, **flags})
             for case in self.cases.values()
-            if case.flagged and case.going_on and changed_fields(case.row, digest, flags)
+            if case.flagged and case.going_on and (case.force or changed_fields(case.row, digest, flags))
         ]
         self.calls.send(MarketoObject.OPPORTUNITY, marked, self._flag_answer)
 

@@ -11,10 +11,11 @@ import pytest
 
 from sync_core.errors import ConfigurationError, RetryLater, Unavailable
 from sync_core.flows import audit as audits
-from sync_core.model import State
+from sync_core.model import Lane
+from tests.flows.mapped import a_stage, add_column, remove_column
 from tests.flows.org import Org
-from tests.flows.test_plan import CHANGES, Hand
-from tests.stage import CONFIG, Stage
+from tests.flows.test_plan import CHANGES, FLAG, Hand
+from tests.stage import CONFIG, LEASE, Stage
 from tools.checker import differences, expected
 from tools.emulators.dataverse.generate import rows
 from tools.emulators.dataverse.loading import load
@@ -86,8 +87,6 @@ class Vandal:
         self.chance.shuffle(self.opportunities)
         self.chance.shuffle(self.companies)
         ledger = stage.world.opportunities
-        waiting = {key for page in ledger.in_state(State.WAITING) for key in page}
-        self.opportunities = [key for key in self.opportunities if key not in waiting]
         self.gone = sorted({key for page in ledger.ids(gone=True) for key in page} - {*stage.opportunities()})
 
     def edit(self, op: str, table: str, key: dict[str, Any], **values: Any) -> None:
@@ -546,3 +545,188 @@ def test_nothing_is_invented_and_all_is_mended_whatever_was_edited_and_mapped(se
     rested(stage)
     summary, found = audited(stage)
     assert (summary["differences"], summary["remembered otherwise"]) == (0, 0), found
+
+
+# --- what is a difference, and whose task it is ------------------------------------------------
+
+
+def by_hand(stage: Stage, deal: str, **values: Any) -> None:
+    key = {"externalOpportunityId": deal}
+    stage.marketo.edit({"op": "update", "object": "opportunities", "key": key, "values": values})
+
+
+def found_of(stage: Stage, deal: str) -> list[str]:
+    _, found = audited(stage)
+    return [each["what"] for each in found if each["id"] == deal]
+
+
+def test_a_record_that_waits_is_compared_all_the_same(stage: Stage, org: Org) -> None:
+    org.stakeholder(org.contact("unknown@acme.invalid", org.acme))
+    stage.sync()
+    assert stage.world.opportunities.counts()["waiting"] == 1
+
+    by_hand(stage, org.deal, amount=5.0)
+    assert found_of(stage, org.deal) == ["different"]
+    stage.marketo.edit({"op": "delete", "object": "opportunities", "key": {"externalOpportunityId": org.deal}})
+    assert found_of(stage, org.deal) == ["missing"]
+
+
+def test_what_the_sync_lost_is_found_once_nothing_brings_it_any_more(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.clock.sleep(3600)
+    org.update("opportunity", org.deal, name="Renamed")
+    new = org.opportunity("New", account=org.bolt)
+    stage.tick()
+    assert found_of(stage, org.deal) == ["on their way"], "the message is on the queue"
+    letter = stage.world.queue.receive(Lane.FRESH, lease=LEASE)
+    assert letter is not None
+    stage.world.queue.done(Lane.FRESH, letter)  # thrown away
+    stage.clock.sleep(3600)
+    stage.tick()
+
+    summary, found = audited(stage)
+
+    assert {each["id"]: each["what"] for each in found} == {org.deal: "different", new: "missing"}
+    audits.repair(stage.world, summary)
+    stage.drain()
+    assert audited(stage)[0]["differences"] == 0
+    assert stage.opportunities()[org.deal]["name"] == "Renamed"
+
+
+def test_a_mapping_that_waits_to_be_applied_is_applied_by_no_repair() -> None:
+    stage = an_org(60, changes={CONFIG: CONFIG.replace("[sync]", '[sync]\napply_mapping = "manual"')})
+    text = CONFIG.replace("[sync]", '[sync]\napply_mapping = "manual"').replace('"description"', '"stepname"')
+    stage.adopt(text)
+    stage.sync()
+    changed = sorted(stage.opportunities())[0]
+    by_hand(stage, changed, amount=1.0)
+
+    summary, found = audited(stage)
+
+    assert [each["id"] for each in found if each["what"] == "different"] == [changed]
+    assert summary["on their way"] == 59
+    assert audits.repair(stage.world, summary) == {"records queued": 1}
+
+
+def test_a_role_given_by_hand_is_found_while_a_mapping_waits() -> None:
+    stage = an_org(30, changes={CONFIG: CONFIG.replace("[sync]", '[sync]\napply_mapping = "manual"')})
+    stage.adopt(
+        CONFIG.replace("[sync]", '[sync]\napply_mapping = "manual"').replace(
+            "primary_roles = []", 'primary_roles = ["None such"]'
+        )
+    )
+    stage.sync()
+    vandal = Vandal(stage, 1)
+    vandal.role_added()
+
+    summary, _ = audited(stage)
+
+    assert (summary["differences"], summary["roles"]["extra"]) == (1, 1)
+
+
+def test_a_flag_taken_back_by_hand_is_found_and_set_again() -> None:
+    stage = Stage(changes={"[removals]": FLAG})
+    org = Org(stage)
+    stage.sync()
+    stage.edit("win", id=org.deal)
+    stage.sync()
+    assert stage.opportunities()[org.deal]["nextStep"] == "left"
+    by_hand(stage, org.deal, nextStep=None)
+
+    summary, found = audited(stage)
+    assert [each["what"] for each in found] == ["different"]
+    audits.repair(stage.world, summary)
+    stage.drain()
+
+    assert stage.opportunities()[org.deal]["nextStep"] == "left"
+
+
+def test_of_sales_persons_no_value_is_told(stage: Stage) -> None:
+    stage = Stage(changes={"salesperson = false": "salesperson = true"})
+    Org(stage)
+    stage.sync()
+    (person,) = stage.marketo.rows("salespersons")
+    key = {"externalSalesPersonId": person["externalSalesPersonId"]}
+    stage.marketo.edit({"op": "update", "object": "salespersons", "key": key, "values": {"lastName": "Changed"}})
+
+    _, found = audited(stage)
+
+    assert [set(each["fields"]) for each in found] == [{"lastName"}]
+    assert "Changed" not in str(found)
+
+
+def test_fields_that_are_left_alone_are_named(stage: Stage, org: Org) -> None:
+    stage = a_stage("", opportunity=('description = "new_gone"',))
+    Org(stage)
+    add_column(stage, "new_gone", "string")
+    stage.sync()
+    remove_column(stage, "new_gone")
+    stage.sync()
+
+    summary, _ = audited(stage)
+
+    assert list(summary["left alone"]) == ["opportunity.description"]
+
+
+def test_after_a_cleanup_there_is_nothing_to_compare(stage: Stage, org: Org) -> None:
+    stage.sync()
+    stage.world.documents.write("stamp", "pause", {"since": "now", "cleanup": {"begun": "now"}}, None)
+
+    with pytest.raises(ConfigurationError, match="a cleanup removed"):
+        audited(stage)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_opportunities_that_only_dynamics_knows_are_counted_once_however_often_it_ends() -> None:
+    stage = Stage()
+    org = Org(stage)
+    stage.sync()
+    for number in range(90):
+        org.opportunity(f"New {number}", account=org.acme)
+
+    for _ in range(30):
+        summary, _ = audited(stage, go_on=lambda: False)
+        if summary["complete"]:
+            break
+
+    assert summary["complete"]
+    assert summary["compared"]["opportunities"] == 91
+    assert summary["on their way"] == 90
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_the_second_look_stops_and_goes_on_as_well() -> None:
+    stage = an_org(100)
+    for key in stage.opportunities():
+        by_hand(stage, key, amount=1.0)
+    asked = []
+
+    for _ in range(100):
+        before = stage.limiter.used
+        summary, found = audited(stage, go_on=lambda: False)
+        asked.append(stage.limiter.used - before)
+        if summary["complete"]:
+            break
+
+    assert summary["differences"] == 100
+    assert len(found) == 100, "told from what is kept, by looking again"
+    assert max(asked[:-1]) <= 6
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_restart_that_dies_at_once_robs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = an_org(60)
+    for key in stage.opportunities():
+        by_hand(stage, key, amount=1.0)
+    audited(stage, go_on=lambda: False)
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(audits, "_discard", dies)
+        stage.clock.sleep(60)
+        with pytest.raises(KeyboardInterrupt):
+            audited(stage, again=True)
+
+    assert audited(stage)[0]["differences"] == 60

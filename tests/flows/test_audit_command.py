@@ -103,7 +103,7 @@ def test_the_last_one_is_told_again_as_far_as_it_still_differs(
     ran(capsys, "--repair", code=cli.PROBLEMS)
     damaged.drain()
 
-    found = as_json(capsys, "--last", code=cli.PROBLEMS)
+    found = as_json(capsys, "--last")
 
     assert (found["differences"], found["of these still different"]) == (3, 0)
     assert found["first differences"] == []

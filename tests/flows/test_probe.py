@@ -17,7 +17,7 @@ import requests
 from sync_core.errors import ConfigurationError, QuotaExhausted, Unavailable
 from sync_core.flows import actions, probe, probe_marketo
 from sync_core.flows.plan import plan
-from sync_core.flows.probe import ANSWERS, MADE, Finding, answers
+from sync_core.flows.probe import ANSWERS, MADE, Finding, answers, check_dynamics
 from sync_core.flows.probe_marketo import DOMAIN, MOST_CALLS, PREFIX
 from sync_core.flows.status import status
 from sync_core.report import found_out
@@ -213,7 +213,25 @@ def test_where_the_sync_writes_nobody_experiments() -> None:
     Org(stage)
     stage.sync()
 
-    assert "this state keeps 1 opportunities and 1 companies in 123-EMU-456" in refused(stage)
+    assert "this state belongs to a sync that writes to 123-EMU-456" in refused(stage)
+
+
+def test_nor_where_it_is_about_to_begin() -> None:
+    stage = Stage()
+    Org(stage)
+    stage.tick()  # nothing is delivered yet
+
+    assert "this state belongs to a sync that writes to 123-EMU-456" in refused(stage)
+
+
+def test_nobody_writes_to_the_dynamics_that_the_state_follows() -> None:
+    stage = Stage()
+    Org(stage)
+    check_dynamics(stage.world)
+    stage.tick()
+
+    with pytest.raises(ConfigurationError, match="follows the Dynamics of DATAVERSE_URL"):
+        check_dynamics(stage.world)
 
 
 def test_a_sandbox_beside_the_subscription_of_the_state_is_fine() -> None:

@@ -1014,4 +1014,5 @@ def test_every_line_that_the_pages_show_is_one_that_validate_prints(stage: Stage
 
     assert len(told) >= 7
     assert set(told) <= set(screen(validate(a_setup(stage))).splitlines())
-    assert all("\n  green  " in step for step in text.split("\n## ")[1:])
+    steps = [step for step in text.split("\n## ")[1:] if not step.startswith("What no documentation tells")]
+    assert all("\n  green  " in step for step in steps)

@@ -28,8 +28,8 @@ CHANGES = (
         "experiments where the sync writes",
         "2.11",
         PROBE,
-        "if any(known.values()) and (",
-        "if not known and (",
+        "if _is_used(world) and (pair is None or",
+        "if pair is False and (pair is None or",
         TESTS + "test_where_the_sync_writes_nobody_experiments",
     ),
     Change(
@@ -37,7 +37,7 @@ CHANGES = (
         "2.11",
         ACTIONS,
         "    check_sandbox(world, sandbox)\n    check_alone(world)\n",
-        "    clean_up(world, lab)\n    keep(world, ())\n    check_sandbox(world, sandbox)\n    check_alone(world)\n",
+        "    remove_traces(world, lab)\n    check_sandbox(world, sandbox)\n    check_alone(world)\n",
         TESTS + "test_another_id_than_that_of_the_settings_confirms_nothing",
     ),
     Change(
