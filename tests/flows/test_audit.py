@@ -711,6 +711,7 @@ def test_the_second_look_stops_and_goes_on_as_well() -> None:
     assert summary["differences"] == 100
     assert len(found) == 100, "told from what is kept, by looking again"
     assert max(asked[:-1]) <= 6
+    assert len(asked) > 10, "each call looked at one piece"
 
 
 @pytest.mark.usefixtures("small_pieces")

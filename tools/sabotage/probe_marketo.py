@@ -37,7 +37,11 @@ CHANGES = (
         "2.11",
         ACTIONS,
         "    check_sandbox(world, sandbox)\n    check_alone(world)\n",
-        "    remove_traces(world, lab)\n    check_sandbox(world, sandbox)\n    check_alone(world)\n",
+        """    remove_traces(world, lab)
+    keep(world, ())
+    check_sandbox(world, sandbox)
+    check_alone(world)
+""",
         TESTS + "test_another_id_than_that_of_the_settings_confirms_nothing",
     ),
     Change(
