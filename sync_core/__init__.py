@@ -61,6 +61,7 @@ The modules in the order the data meets them:
     adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
     adapters.dataverse_probe   single requests to Dynamics for `probe`, the only ones that may write there
     adapters.webhook   a channel of Slack or Teams
+    pages         templates of pages, in which all is escaped
     audit_report  what an audit found: a screen, a page, JSON
     cli, report   the operator's commands, and how they print
     web.site      the status page: which page an address is, and what goes wrong on the way

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from sync_core.flows.audit import DIFFERENT, EXTRA, FORGOTTEN, LATER, MISSING, TOLD
 from sync_core.rules.words import counted, wrapped
 
-TOLD = ("on their way", "remembered otherwise", "not compared", "left out", "not shown by Dynamics", "roles of others")
 OBJECTS = ("opportunities", "roles", "companies", "sales persons")
-WHATS = ("missing", "extra", "different")
+WHATS = (MISSING, EXTRA, DIFFERENT)
 MEANS = {
-    "missing": "Dynamics demands it, Marketo lacks it",
-    "extra": "ours in Marketo, and Dynamics no longer demands it",
-    "different": "on both sides, with other values or roles",
-    "on their way": "changed in Dynamics, and the sync has not come to it or knows why it can't; no difference yet",
+    MISSING: "Dynamics demands it, Marketo lacks it",
+    EXTRA: "ours in Marketo, and Dynamics no longer demands it",
+    DIFFERENT: "on both sides, with other values or roles",
+    LATER: "changed in Dynamics, and the sync has not come to it or knows why it can't; no difference yet",
 }
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "web" / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
 
 
 def headline(found: Mapping[str, Any]) -> str:
@@ -36,13 +26,13 @@ def headline(found: Mapping[str, Any]) -> str:
         what += ", chosen by chance"
     if not found["complete"]:
         return f"Not complete: {what} so far. The next `audit` goes on from there."
-    later = f"; {found['on their way']:,} on their way" if found["on their way"] else ""
+    later = f"; {found[LATER]:,} on their way" if found[LATER] else ""
     if "of these still different" in found:
         left = f"{found['of these still different']:,} of {counted(found['differences'], 'difference')} left"
         return f"{left}, of the audit of {found['audit'][:10]}: {what}."
     if number := found["differences"]:
         return f"{counted(number, 'difference')}: {what}{later}."
-    if later or found["remembered otherwise"] or found["not compared"]:
+    if later or found[FORGOTTEN] or found["not compared"]:
         return f"No difference in what could be compared: {what}{later}."
     return f"Marketo holds what Dynamics demands: {what}, no difference."
 
@@ -106,7 +96,9 @@ def write_json(found: Mapping[str, Any], mapping: str, differences: Iterable[Map
 
 def write_html(found: Mapping[str, Any], mapping: str, differences: Iterable[Mapping[str, Any]], out: TextIO) -> None:
     """One page with everything in it, written as it is made."""
-    template = _ENVIRONMENT.get_template("audit.html")
+    from sync_core.pages import environment  # the other commands need no templates, and start without them
+
+    template = environment().get_template("audit.html")
     page = template.stream(
         found=found,
         headline=headline(found),

@@ -12,6 +12,7 @@ from datetime import datetime
 from difflib import get_close_matches
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_args, get_origin
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -157,6 +158,17 @@ class Key(_Strict):
     def external(self, guid: str) -> str:
         """The Marketo key of a Dataverse id: prefix, then the GUID in lower case (at most 50 characters)."""
         return self.prefix + guid
+
+    def id_of(self, external: str) -> str:
+        """The Dataverse id in a Marketo key that may be ours, '' of any other; Marketo compares without case."""
+        text = external.casefold()
+        if not text.startswith(self.prefix.casefold()):
+            return ""
+        text = text[len(self.prefix) :]
+        try:
+            return text if str(UUID(text)) == text else ""
+        except ValueError:
+            return ""
 
 
 class Rule(_Strict):

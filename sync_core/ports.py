@@ -215,12 +215,6 @@ class Marketo(Protocol):
     def roles(self, external_ids: Sequence[str]) -> Mapping[str, Sequence[Role]]:
         """Present roles of at most 300 opportunities, by externalOpportunityId (as Marketo spells it)."""
 
-    def opportunities_of(self, companies: Sequence[str]) -> Collection[str]:
-        """externalOpportunityId of all opportunities of at most 300 companies, whoever made them.
-
-        Raises SplitBatch when the answer would be too big.
-        """
-
     def records(
         self, kind: MarketoObject, keys: Sequence[str], fields: Collection[str]
     ) -> Mapping[str, Mapping[str, Any]]:

@@ -164,9 +164,7 @@ def farewell(found: Mapping[str, Any]) -> str:
         return "\n".join([*lines, "", *_wrapped(f"Then: {found['then']}")])
     calls = found["Marketo calls"]
     text = f"Marketo calls: {calls['to write']:,} to write, {calls['to read, at least']:,} or more to read; "
-    text += f"at least {counted(calls['minutes at least'], 'minute')} of our share"
-    days = f", over {counted(calls['days at least'], 'day')} of it" if calls["days at least"] > 1 else ""
-    lines += ["", *_wrapped(text + days)]
+    lines += ["", *_wrapped(text + _lasting(calls))]
     if messages := found["queue messages"]:
         lines += _wrapped(f"Besides, what {counted(messages, 'queue message')} may have sent is looked for.")
     lines += ["Marketo will log:", *(line for text in found["Marketo will log"] for line in _wrapped(text, "  "))]
@@ -337,6 +335,11 @@ def outlook(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _lasting(calls: Mapping[str, int]) -> str:
+    days = f", over {counted(calls['days at least'], 'day')} of it" if calls["days at least"] > 1 else ""
+    return f"at least {counted(calls['minutes at least'], 'minute')} of our share{days}"
+
+
 def _part(found: dict[str, Any]) -> list[str]:
     lines = []
     for what in ("opportunities", "companies", "sales persons", "people", "roles"):
@@ -344,9 +347,7 @@ def _part(found: dict[str, Any]) -> list[str]:
         lines += _wrapped(f"{what}: {', '.join(numbers) or 'none'}", "  ")
     calls = found["Marketo calls"]
     text = f"Marketo calls: {calls['to write']:,} to write, {calls['to read']:,} to read; "
-    text += f"at least {counted(calls['minutes at least'], 'minute')} of our share"
-    days = f", over {counted(calls['days at least'], 'day')} of it" if calls["days at least"] > 1 else ""
-    lines += _wrapped(text + days, "  ")
+    lines += _wrapped(text + _lasting(calls), "  ")
     for state, word in (("parked", "Parked"), ("waiting", "Waiting"), ("held", "Held"), (LEFT_OUT, "Left out")):
         if found[state]:
             lines += [f"  {word}:", *_reasons(found[state])]

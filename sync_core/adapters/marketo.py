@@ -259,11 +259,6 @@ class MarketoClient:
             found.setdefault(asked.get(key.casefold(), key), []).append(_role(item))
         return found
 
-    def opportunities_of(self, companies: Sequence[str]) -> Collection[str]:
-        key, company = _KEYS[MarketoObject.OPPORTUNITY], _KEYS[MarketoObject.COMPANY]
-        found = self._query(MarketoObject.OPPORTUNITY, company, companies, [key], QUERY_TIMEOUT)
-        return {str(item[key]) for item in found}
-
     def records(
         self, kind: MarketoObject, keys: Sequence[str], fields: Collection[str]
     ) -> Mapping[str, Mapping[str, Any]]:

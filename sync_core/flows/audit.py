@@ -29,10 +29,10 @@ from sync_core.flows.guard import PAIR, PAUSE, ask_for_comparison, check_pair
 from sync_core.flows.id_file import IdFile
 from sync_core.flows.observe import PER_CALL, chunks, suspended
 from sync_core.flows.reconcile import AUDIT, NOT_VISIBLE, reconcile
-from sync_core.flows.rehearsal import WHOLE, Rehearsal, rehearse, role_of, same_role
+from sync_core.flows.rehearsal import WHOLE, Rehearsal, rehearse, role_of, same_role, work_of
 from sync_core.flows.world import World
 from sync_core.messages import split
-from sync_core.model import Lane, LedgerRow, MarketoObject, State, Work
+from sync_core.model import Lane, LedgerRow, MarketoObject, State
 from sync_core.ports import Ledger
 from sync_core.rules.fields import digests
 from sync_core.rules.sums import GROUPED, add, lines
@@ -157,9 +157,10 @@ def repair(world: World, found: Mapping[str, Any]) -> dict[str, int]:
     queued: Counter[str] = Counter()
     lane = Lane.FRESH if found["differences"] + found[FORGOTTEN] <= world.config.sync.fresh_max else Lane.SLOW
     for _, confirmed in _suspects(world, found["audit"]):
-        for work in split(replace(_work(confirmed, "repair"), lane=lane)):
-            world.queue.put(work)
-            queued["records queued"] += work.size
+        for phase, ids in confirmed.items():
+            for work in split(replace(work_of(KINDS[phase][0], ids, "repair"), lane=lane, force=True)):
+                world.queue.put(work)
+                queued["records queued"] += work.size
     if found["not shown by Dynamics"]:
         ask_for_comparison(world)
         queued["looked for in Dynamics at the next tick"] = found["not shown by Dynamics"]
@@ -359,7 +360,8 @@ class _Auditor:
 
     def _deliver(self, phase: str, ids: Sequence[str]) -> list[Change]:
         """What a delivery would change that trusts no memory. Raises what would put it back on the queue."""
-        kind, work = KINDS[phase][0], _work({phase: ids}, AUDIT)
+        kind = KINDS[phase][0]
+        work = work_of(kind, ids, AUDIT)
         asked = self.rehearsal.marketo.asked
         outcome = reconcile(self.rehearsal.world, work, force=True, deadline=self.world.clock.now() + WHOLE)
         self.book.spent[self._today] += self.rehearsal.marketo.asked - asked
@@ -566,12 +568,6 @@ def _forgotten(change: Change) -> bool:
 
 
 # --- plain values -------------------------------------------------------------------------------------------------
-
-
-def _work(ids: Mapping[str, Sequence[str]], why: str) -> Work:
-    """Forced; *ids* by phase."""
-    opportunities, accounts, users = (tuple(ids.get(phase, ())) for phase in KINDS)
-    return Work(opportunities, accounts, users=users, force=True, why=why)
 
 
 def every(world: World) -> timedelta | None:

@@ -20,7 +20,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
 
 from sync_core.errors import ConfigurationError, NotOurs, RetryLater, SplitBatch
 from sync_core.flows.calls import Calls
@@ -29,13 +28,14 @@ from sync_core.flows.guard import AT_WORK, BEGAN, PAIR, PAUSE, check_subscriptio
 from sync_core.flows.id_file import IdFile
 from sync_core.flows.observe import chunks, in_halves
 from sync_core.flows.references import COMPANIES, SALES_PERSONS, Kind, key_of
-from sync_core.flows.roles import OPPORTUNITY_ID, POSTED_TEXTS
+from sync_core.flows.roles import OPPORTUNITY_ID, POSTED_TEXTS, role_key
 from sync_core.flows.world import World
 from sync_core.messages import FULL, decode
 from sync_core.model import Answer, Lane, LedgerRow, MarketoObject, Role, State, Verdict
 from sync_core.ports import Ledger
 from sync_core.rules.batches import MAX_RECORDS
 from sync_core.rules.origin import CLEANED, OTHERS_ROLES, Span, cleaned, doubtful, ours
+from sync_core.rules.pace import at_least
 from sync_core.rules.planning import refusal
 from sync_core.rules.verdicts import verdict
 
@@ -333,7 +333,7 @@ class _Cleanup:
             if case.there:
                 case.stays = self.span.foreign(made[external]) or (OTHERS_ROLES if case.others else "")
         found = list(cases.values())
-        held = [(case, _key(case, role)) for case in found for role in case.roles.values()]
+        held = [(case, role_key(case.external, role)) for case in found for role in case.roles.values()]
         if self.going is not None:
             going_too = [case.id for case in found if case.there and not case.stays]
             self.going.add(going_too)
@@ -387,15 +387,9 @@ class _Cleanup:
 
     def _left_of(self, opportunities: Iterable[str]) -> bool:
         """Whether one of those that name a company stays; once ours are removed, whoever is left does."""
-        prefix = self.world.config.opportunity.key.prefix
+        key = self.world.config.opportunity.key
         for each in opportunities:
-            if self.going is None or not each.casefold().startswith(prefix.casefold()):
-                return True
-            try:
-                id = str(UUID(each[len(prefix) :]))
-            except ValueError:
-                return True
-            if self.going.lacking([id]):
+            if self.going is None or not (id := key.id_of(each)) or self.going.lacking([id]):
                 return True
         return False
 
@@ -462,15 +456,10 @@ class _Cleanup:
 
     def cost(self) -> dict[str, int]:
         """Of doing it: what was read is read again."""
-        per_20s, a_day = self.world.limiter.shares
+        limiter = self.world.limiter
         writes, reads = self.counts["write calls"], self.counts["read calls"]
-        today = max(0, a_day - self.world.limiter.used_today())
-        return {
-            "to write": writes,
-            "to read, at least": reads,
-            "minutes at least": -(-(writes + reads) * 20 // (per_20s * 60)),
-            "days at least": 1 + max(0, -(-(writes + reads - today) // a_day)),
-        }
+        told = {"to write": writes, "to read, at least": reads}
+        return told | at_least(writes + reads, limiter.shares, limiter.used_today())
 
     def activities(self) -> list[str]:
         number = self.counts["roles"]
@@ -494,7 +483,3 @@ def _next(case: _Leaving) -> LedgerRow | None:
     if case.there and case.stays and case.row.roles and not case.roles:
         return replace(case.row, roles=())
     return None
-
-
-def _key(case: _Leaving, role: Role) -> dict[str, Any]:
-    return {OPPORTUNITY_ID: case.external, "leadId": role.lead, "role": role.text}

@@ -26,6 +26,7 @@ from sync_core.flows.rehearsal import REHEARSED, TIME_BOX_S, WHOLE, LedgerOver, 
 from sync_core.flows.world import World
 from sync_core.messages import FULL, decode, split
 from sync_core.model import LEFT_OUT, Answer, Lane, LedgerRow, MarketoObject, State, Work
+from sync_core.rules.pace import at_least
 from sync_core.rules.questions import LOGS_NOOP, YES
 from sync_core.rules.words import counted
 
@@ -54,7 +55,7 @@ class Tally:
 
     def in_words(self, shares: tuple[int, int], used: int) -> dict[str, Any]:
         counts = self.counts
-        calls, today = counts["write calls"] + counts["read calls"], max(0, shares[1] - used)
+        calls = counts["write calls"] + counts["read calls"]
         found: dict[str, Any] = {
             what: {
                 "created": counts[f"{what} created"],
@@ -70,8 +71,7 @@ class Tally:
         found["Marketo calls"] = {
             "to write": counts["write calls"],
             "to read": counts["read calls"],
-            "minutes at least": -(-calls * 20 // (shares[0] * 60)),
-            "days at least": 1 + max(0, -(-(calls - today) // shares[1])),
+            **at_least(calls, shares, used),
         }
         found |= {state: {why: n for why, n in told.most_common() if n > 0} for state, told in self.reasons.items()}
         return found | {"removals": self.removals, "Marketo will log": self._activities()}

@@ -14,12 +14,11 @@ An interrupted rebuild begins again; rows that it wrote cost no Marketo call, un
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, TypeVar
-from uuid import UUID
 
 from sync_core.errors import ConfigurationError, RetryLater
 from sync_core.flows import status
@@ -28,7 +27,7 @@ from sync_core.flows.failures import by_reason
 from sync_core.flows.guard import PAUSE, REMOVALS_HELD, ask_for_comparison, check_pair
 from sync_core.flows.observe import chunks, in_halves, suspended
 from sync_core.flows.reconcile import reconcile
-from sync_core.flows.references import COMPANY_ID, NOW_THERE, SALES_PERSON_ID
+from sync_core.flows.references import COMPANIES, COMPANY_ID, NOW_THERE, SALES_PERSON_ID, SALES_PERSONS, key_of
 from sync_core.flows.rehearsal import (
     KEYS,
     TIME_BOX_S,
@@ -245,12 +244,13 @@ class _Rebuild:
     def _look_for_opportunities(self, companies: list[str]) -> None:
         """Nobody but Marketo knows an opportunity any more that was deleted while there was no state."""
 
-        def of_companies(keys: Sequence[str]) -> Mapping[str, None]:
-            return dict.fromkeys(self.marketo.opportunities_of(keys))
+        def of_companies(keys: Sequence[str]) -> Mapping[str, Set[str]]:
+            return self.marketo.holders(MarketoObject.OPPORTUNITY, COMPANY_ID, keys)
 
         ledger = self.ledgers["opportunities"]
-        keys = self._patiently(lambda: in_halves(of_companies, companies)) if companies else {}
-        unknown = self._unknown("opportunities", sorted({found for key in keys if (found := _id_of(key, ledger.key))}))
+        held = self._patiently(lambda: in_halves(of_companies, companies)) if companies else {}
+        ids = {id for key in chain.from_iterable(held.values()) if (id := ledger.key.id_of(key))}
+        unknown = self._unknown("opportunities", sorted(ids))
         shown = self.world.source.rows("opportunity", unknown, {"opportunityid"}) if unknown else {}
         self._deliver_all(Work(tuple(shown), why=WHY))
         self._patiently(lambda: ledger.hold([key for key in unknown if key not in shown]))
@@ -288,18 +288,6 @@ class _Rebuild:
         """A connection role may be renamed: what was adopted under the old name stays ours."""
         texts = self.ledgers["opportunities"].texts
         self.world.change(*POSTED_TEXTS, lambda value: {"texts": sorted(texts.union(value.get("texts", ())))})
-
-
-def _id_of(external: str, key: Key) -> str:
-    """The Dynamics id in a key that may be ours, '' of any other; Marketo compares without regard to case."""
-    text = external.casefold()
-    if not text.startswith(key.prefix.casefold()):
-        return ""
-    text = text[len(key.prefix) :]
-    try:
-        return text if str(UUID(text)) == text else ""
-    except ValueError:
-        return ""
 
 
 # --- ports over the real ones -----------------------------------------------------------------------------------------
@@ -407,8 +395,9 @@ class LedgerFound:
     @property
     def key(self) -> Key:
         config = self._world.config
-        keys = {MarketoObject.OPPORTUNITY: config.opportunity.key, MarketoObject.COMPANY: config.company.key}
-        return keys.get(self._kind, Key(column="systemuserid"))
+        if self._kind is MarketoObject.OPPORTUNITY:
+            return config.opportunity.key
+        return key_of(config, COMPANIES if self._kind is MarketoObject.COMPANY else SALES_PERSONS)
 
     def rows(self, ids: Collection[str]) -> Mapping[str, LedgerRow]:
         found = self._base.rows(ids)

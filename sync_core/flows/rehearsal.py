@@ -410,9 +410,6 @@ class Foretold:
         self.asked += 1
         return self.base.records(kind, keys, fields)
 
-    def opportunities_of(self, companies: Sequence[str]) -> Collection[str]:
-        return self.base.opportunities_of(companies)
-
     def holders(self, kind: MarketoObject, field: str, values: Sequence[str]) -> Mapping[str, Set[str]]:
         self.reads.append(kind)
         return self.base.holders(kind, field, values)

@@ -157,7 +157,7 @@ class Roles:
             held = {role.key: role for role in (*case.row.roles, *case.read_back)}
             case.roles = {key: role for key, role in held.items() if key in ours}
             going += [(case, role) for role in case.roles.values()]
-        records = [(case, _key(case, role)) for case, role in going]
+        records = [(case, role_key(case.external, role)) for case, role in going]
         self.calls.send(MarketoObject.ROLE, records, self._removed, delete=True)
 
     def _removed(self, case: OpportunityCase, record: Mapping[str, Any], answer: Answer) -> None:
@@ -187,10 +187,11 @@ def ours(world: World, held: Iterable[Role], texts: Collection[str]) -> tuple[Ro
     return tuple(role for role in held if every or role.text.casefold() in texts)
 
 
-def _key(case: OpportunityCase, role: Role) -> dict[str, Any]:
-    return {OPPORTUNITY_ID: case.external, "leadId": role.lead, "role": role.text}
+def role_key(external: str, role: Role) -> dict[str, Any]:
+    """What Marketo knows a role of the opportunity by (marketo.md §3.3)."""
+    return {OPPORTUNITY_ID: external, "leadId": role.lead, "role": role.text}
 
 
 def _record(case: OpportunityCase, role: Role) -> dict[str, Any]:
-    record = _key(case, role) | {"isPrimary": role.primary}
+    record = role_key(case.external, role) | {"isPrimary": role.primary}
     return record | {"externalCreatedDate": role.created} if role.created else record

@@ -48,6 +48,15 @@ def _busy(spans: Sequence[tuple[float, float]]) -> float:
     return total
 
 
+def at_least(calls: int, shares: tuple[int, int], used: int) -> dict[str, int]:
+    """The minutes and days that so many Marketo calls take within our *shares* (in 20 seconds, a day); *used* today."""
+    today = max(0, shares[1] - used)
+    return {
+        "minutes at least": -(-calls * 20 // (shares[0] * 60)),
+        "days at least": 1 + max(0, -(-(calls - today) // shares[1])),
+    }
+
+
 def percentiles(ages: Sequence[float]) -> list[float]:
     """The median and the 99th percentile, by nearest rank: values that occurred."""
     ordered = sorted(ages)

@@ -1,16 +1,16 @@
-"""Templates: everything that is put into one is escaped, and a name that is missing is an error."""
+"""The status page's templates, filled in: what they may use, and where their links lead."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
+from sync_core.pages import environment
 from sync_core.rules.words import counted, numbered
 from sync_core.web import words
 from sync_core.web.wire import Request, Response, html
@@ -20,13 +20,7 @@ BASE = "/api/status"  # the Functions host puts /api before our routes; host.jso
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment()
     made.filters |= {
         "number": words.number,
         "age": words.age,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tools.sabotage.change import Change
 
 AUDIT = "sync_core/flows/audit.py"
-REPORT = "sync_core/audit_report.py"
+PAGES = "sync_core/pages.py"
 TABLES = "sync_core/adapters/tables.py"
 FOUND = "tests/flows/test_audit.py::"
 TOLD = "tests/flows/test_audit_command.py::"
@@ -32,8 +32,8 @@ CHANGES = (
         "repair that trusts the ledger",
         "2.4",
         AUDIT,
-        "users=users, force=True, why=why)",
-        "users=users, force=why == AUDIT, why=why)",
+        "lane=lane, force=True)):",
+        "lane=lane)):",
         HUNDRED,
     ),
     Change(
@@ -95,9 +95,9 @@ CHANGES = (
     Change(
         "values are no text in the report",
         "2.10",
-        REPORT,
-        "    autoescape=True,\n",
-        "    autoescape=False,\n",
+        PAGES,
+        "        autoescape=True,\n",
+        "        autoescape=False,\n",
         TOLD + "test_hostile_values_stay_text_in_the_report",
     ),
     Change(

@@ -9,7 +9,7 @@ CONFIRMATIONS = "sync_core/web/confirmations.py"
 DOOR = "sync_core/web/door.py"
 EXPORT = "sync_core/flows/export.py"
 FUNCTIONS = "function_app.py"
-RENDER = "sync_core/web/render.py"
+PAGES = "sync_core/pages.py"
 SITE = "sync_core/web/site.py"
 
 DONE = "tests/web/test_actions.py::"
@@ -160,7 +160,7 @@ CHANGES = (
     Change(
         "a name or a reason can be markup",
         "2.10",
-        RENDER,
+        PAGES,
         "        autoescape=True,\n",
         "        autoescape=False,\n",
         SHOWN + "test_hostile_reasons_are_text",
