@@ -29,27 +29,24 @@ from sync_core.errors import (
 from sync_core.model import Connection, ConnectionRole
 from sync_core.settings import Settings
 from tests.fakes import FakeClock
+from tests.served import Served, dataverse_served
 from tools.emulators.dataverse import saving
 from tools.emulators.dataverse.administration import post
 from tools.emulators.dataverse.state import CLIENT_ID, CLIENT_SECRET, TENANT, DataverseState
 from tools.emulators.dataverse.web import DataverseApp
-from tools.emulators.serving import certificate_authority, serving
 
 RECORDED = Path(__file__).parents[3] / "shared" / "data" / "dataverse" / "connections-recorded-sample.json"
 NOW = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DataverseApp, str, Path]]:
-    folder = tmp_path_factory.mktemp("tls")
-    authority = certificate_authority(folder)
-    app = DataverseApp(DataverseState())
-    with serving(app, folder=folder) as url:
-        yield app, url, authority
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with dataverse_served(tmp_path_factory.mktemp("tls")) as served:
+        yield served
 
 
 @pytest.fixture
-def app(service: tuple[DataverseApp, str, Path], monkeypatch: pytest.MonkeyPatch) -> DataverseApp:
+def app(service: Served, monkeypatch: pytest.MonkeyPatch) -> DataverseApp:
     app, _, authority = service
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
     app.state = DataverseState()
@@ -81,7 +78,7 @@ Connect = Callable[..., DataverseClient]
 
 
 @pytest.fixture
-def connect(service: tuple[DataverseApp, str, Path], app: DataverseApp, clock: FakeClock) -> Connect:
+def connect(service: Served, app: DataverseApp, clock: FakeClock) -> Connect:
     def connected(*, page_size: int = 3600, fan_out: Any = map, **changes: Any) -> DataverseClient:
         url = service[1]
         return DataverseClient(settings(url, **changes), clock, fan_out, page_size=page_size, random=lambda: 0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,25 +15,22 @@ from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
 from sync_core.model import HttpAnswer
 from tests.adapters.test_dataverse import instead, refuses, says, settings
 from tests.fakes import FakeClock
+from tests.served import Served, dataverse_served
 from tools.emulators.dataverse.administration import switch
 from tools.emulators.dataverse.state import DataverseState
 from tools.emulators.dataverse.web import DataverseApp
-from tools.emulators.serving import certificate_authority, serving
 
 RIGHTS = ("prvCreateContact", "prvWriteContact", "prvDeleteContact")
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DataverseApp, str, Path]]:
-    folder = tmp_path_factory.mktemp("tls")
-    authority = certificate_authority(folder)
-    app = DataverseApp(DataverseState())
-    with serving(app, folder=folder) as url:
-        yield app, url, authority
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with dataverse_served(tmp_path_factory.mktemp("tls")) as served:
+        yield served
 
 
 @pytest.fixture
-def app(service: tuple[DataverseApp, str, Path], monkeypatch: pytest.MonkeyPatch) -> DataverseApp:
+def app(service: Served, monkeypatch: pytest.MonkeyPatch) -> DataverseApp:
     app, _, authority = service
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
     app.state = DataverseState()
@@ -44,7 +40,7 @@ def app(service: tuple[DataverseApp, str, Path], monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def lab(app: DataverseApp, service: tuple[DataverseApp, str, Path]) -> DataverseProbe:
+def lab(app: DataverseApp, service: Served) -> DataverseProbe:
     return DataverseProbe(settings(service[1]), FakeClock(), map, random=lambda: 0.0)
 
 

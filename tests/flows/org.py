@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.stage import Stage
+from tools.checker import DATAVERSE_TABLES, MARKETO_TABLES, differences, expected
 
 
 class Org:
@@ -53,3 +54,10 @@ class Org:
 
 def lookup(column: str, key: str | None, table: str) -> dict[str, Any]:
     return {f"_{column}_value": key, f"_{column}_value@Microsoft.Dynamics.CRM.lookuplogicalname": table}
+
+
+def wrong(stage: Stage) -> list[str]:
+    """What differs between Marketo and the rules, by a checker that shares no code with the sync."""
+    tables = {name: stage.dataverse.rows(name) for name in DATAVERSE_TABLES}
+    marketo = {name: stage.marketo.rows(name) for name in MARKETO_TABLES}
+    return differences(expected(tables, marketo["leads"], now=stage.clock.now()), marketo)

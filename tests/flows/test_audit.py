@@ -13,16 +13,13 @@ from sync_core.errors import ConfigurationError, RetryLater, Unavailable
 from sync_core.flows import audit as audits
 from sync_core.model import Lane
 from tests.flows.mapped import a_stage, add_column, remove_column
-from tests.flows.org import Org
+from tests.flows.org import Org, wrong
 from tests.flows.test_plan import CHANGES, FLAG, Hand
 from tests.stage import CONFIG, LEASE, Stage
-from tools.checker import differences, expected
 from tools.emulators.dataverse.generate import rows
 from tools.emulators.dataverse.loading import load
 
 PER_CALL = 300
-TABLES = ("opportunity", "contact", "account", "connection", "connectionrole")
-OBJECTS = ("opportunities", "roles", "companies", "leads")
 
 
 def audited(stage: Stage, **options: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -39,13 +36,6 @@ def an_org(opportunities: int = 240, *, seed: int = 1, **options: Any) -> Stage:
     stage.people(*(address for number, address in enumerate(addresses) if number % 10))
     stage.sync()
     return stage
-
-
-def wrong(stage: Stage) -> list[str]:
-    """What an independent checker finds."""
-    tables = {name: stage.dataverse.rows(name) for name in TABLES}
-    marketo = {name: stage.marketo.rows(name) for name in OBJECTS}
-    return differences(expected(tables, marketo["leads"], now=stage.clock.now()), marketo)
 
 
 def test_nothing_differs_after_a_sync(stage: Stage, org: Org) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from sync_core import cli
 from sync_core.errors import Unavailable
-from tests.flows.org import Org
-from tests.flows.test_audit import Vandal, an_org, wrong
+from tests.flows.org import Org, wrong
+from tests.flows.test_audit import Vandal, an_org
 from tests.stage import Stage
 
 

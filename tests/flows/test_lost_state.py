@@ -15,9 +15,8 @@ from sync_core.flows.status import approve_removals, pause, repoint
 from sync_core.model import State
 from tests.builders import an_id
 from tests.fakes import FakeConnections, FakeDocuments, FakeHistory, FakeLedger, FakeLookup, FakeQueue
-from tests.flows.org import Org
+from tests.flows.org import Org, wrong
 from tests.stage import Stage
-from tools.checker import DATAVERSE_TABLES, MARKETO_TABLES, differences, expected
 
 RESTORED = ("version", "stores", "tables", "_by_set")
 """What of an organization a backup brings back."""
@@ -45,13 +44,6 @@ def becomes_another_organization(stage: Stage) -> None:
     rows = state.stores["organization"].rows
     rows[new] = {**rows[state.organization_id], "organizationid": new}
     state.organization_id = new
-
-
-def wrong(stage: Stage) -> list[str]:
-    """What differs between Marketo and the rules."""
-    tables = {name: stage.dataverse.rows(name) for name in DATAVERSE_TABLES}
-    marketo = {name: stage.marketo.rows(name) for name in MARKETO_TABLES}
-    return differences(expected(tables, marketo["leads"], now=stage.clock.now()), marketo)
 
 
 # --- a lost storage account ---------------------------------------------------------------------------------------

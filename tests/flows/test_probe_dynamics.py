@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Generator, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -31,13 +30,13 @@ from sync_core.flows.probe_dynamics import (
     probe_dynamics,
 )
 from tests.fakes import FakeClock
+from tests.served import Served, dataverse_served
 from tests.stage import Stage
 from tools.emulators.dataverse import generate, loading
 from tools.emulators.dataverse.administration import columns, switch
 from tools.emulators.dataverse.state import SWITCH_VALUES, DataverseState
 from tools.emulators.dataverse.web import DataverseApp
 from tools.emulators.faults import FaultPlan
-from tools.emulators.serving import certificate_authority, serving
 
 START = "2026-03-02T08:00:00Z"
 FEW_CALLS = 100
@@ -150,16 +149,13 @@ class Org:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[DataverseApp, str, Path]]:
-    folder = tmp_path_factory.mktemp("tls")
-    authority = certificate_authority(folder)
-    app = DataverseApp(DataverseState())
-    with serving(app, folder=folder) as url:
-        yield app, url, authority
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with dataverse_served(tmp_path_factory.mktemp("tls")) as served:
+        yield served
 
 
 @pytest.fixture
-def org(service: tuple[DataverseApp, str, Path], monkeypatch: pytest.MonkeyPatch) -> Org:
+def org(service: Served, monkeypatch: pytest.MonkeyPatch) -> Org:
     app, url, authority = service
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
     return Org(app, url)

@@ -20,8 +20,8 @@ from sync_core.flows.rebuild import DIFFERS, LEAVES, MARK, MISSING, UNKNOWN, UNL
 from sync_core.flows.status import approve_removals, pause, resume
 from sync_core.flows.world import World
 from sync_core.model import LedgerRow, State
-from tests.flows.org import Org, lookup
-from tests.flows.test_lost_state import becomes_another_organization, lose, wrong
+from tests.flows.org import Org, lookup, wrong
+from tests.flows.test_lost_state import becomes_another_organization, lose
 from tests.flows.test_plan import CHANGES, HOLD, Hand
 from tests.flows.test_switches import ALL, STOPPING, Setting, label, turn
 from tests.stage import CONFIG, Stage

@@ -20,7 +20,7 @@ from sync_core.errors import ConfigurationError, RetryLater
 from sync_core.flows.audit import audit
 from sync_core.flows.cases import Outcome
 from sync_core.model import Lane, State, Work
-from tests.flows.org import Org, lookup
+from tests.flows.org import Org, lookup, wrong
 from tests.flows.test_invariants import is_write
 from tests.stage import Stage
 from tools.checker import differences, expected
@@ -484,12 +484,6 @@ def trouble(stage: Stage) -> str:
     assert outcome is not None
     assert isinstance(outcome.trouble, ConfigurationError)
     return str(outcome.trouble)
-
-
-def wrong(stage: Stage) -> list[str]:
-    tables = {table: stage.dataverse.rows(table) for table in DATAVERSE_TABLES}
-    marketo = {name: stage.marketo.rows(name) for name in MARKETO_OBJECTS}
-    return differences(expected(tables, marketo["leads"], now=stage.clock.now()), marketo)
 
 
 def test_every_stop_is_a_setting() -> None:
