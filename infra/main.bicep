@@ -124,8 +124,8 @@ param zoneRedundant bool = false
 @description('A virtual network with private endpoints: storage account and vault then have no public address.')
 param privateNetwork bool = false
 
-@description('Address range of that network, /24 or larger.')
-param addressPrefix string = '10.90.0.0/24'
+@description('The first three numbers of the /24 address range of that network.')
+param networkAddress string = '10.90.0'
 
 @minValue(30)
 @maxValue(730)
@@ -216,7 +216,7 @@ module network 'modules/network.bicep' = if (privateNetwork) {
     token: token
     location: location
     tags: allTags
-    addressPrefix: addressPrefix
+    networkAddress: networkAddress
     storageId: storage.outputs.id
     vaultId: vault.outputs.id
   }

@@ -104,8 +104,6 @@ param alertWebhook bool
 
 var off = live ? 'false' : 'true'
 var secret = '@Microsoft.KeyVault(SecretUri=${vaultUri}secrets/'
-// The app setting in which App Service authentication finds the identity that stands in for a client secret.
-var noClientSecret = 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
 
 var settings = {
   AzureWebJobsStorage__credential: 'managedidentity'
@@ -145,21 +143,27 @@ var settings = {
   APPLICATIONINSIGHTS_OPENTELEMETRY_RESOURCE_METRIC_DISABLED: 'true'
 }
 
-var registration = {
-  DATAVERSE_TENANT_ID: dataverseTenantId
-  DATAVERSE_CLIENT_ID: dataverseClientId
-}
 var signIns = {
   managedIdentity: { DATAVERSE_CLIENT_ID: identityClientId }
-  federated: union(registration, { DATAVERSE_FEDERATED_CLIENT_ID: identityClientId })
-  secret: union(registration, {
+  federated: {
+    DATAVERSE_TENANT_ID: dataverseTenantId
+    DATAVERSE_CLIENT_ID: dataverseClientId
+    DATAVERSE_FEDERATED_CLIENT_ID: identityClientId
+  }
+  secret: {
+    DATAVERSE_TENANT_ID: dataverseTenantId
+    DATAVERSE_CLIENT_ID: dataverseClientId
     DATAVERSE_CLIENT_SECRET: '${secret}dataverse-client-secret)'
     DATAVERSE_CLIENT_SECRET_EXPIRES: dataverseClientSecretExpires
-  })
-  certificate: union(registration, { DATAVERSE_CLIENT_CERTIFICATE: '${secret}dataverse-client-certificate)' })
+  }
+  certificate: {
+    DATAVERSE_TENANT_ID: dataverseTenantId
+    DATAVERSE_CLIENT_ID: dataverseClientId
+    DATAVERSE_CLIENT_CERTIFICATE: '${secret}dataverse-client-certificate)'
+  }
 }
-var webhook = alertWebhook ? { ALERT_WEBHOOK_URL: '${secret}alert-webhook-url)' } : {}
-var visitors = statusSignIn == 'entra' ? { '${noClientSecret}': identityClientId } : {}
+var webhook = { ALERT_WEBHOOK_URL: '${secret}alert-webhook-url)' }
+var visitors = { OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identityClientId }
 
 resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
   name: 'plan-opsync-${token}'
@@ -236,7 +240,12 @@ resource noPasswordForScm 'Microsoft.Web/sites/basicPublishingCredentialsPolicie
 resource appSettings 'Microsoft.Web/sites/config@2024-11-01' = {
   parent: app
   name: 'appsettings'
-  properties: union(settings, signIns[dataverseSignIn], webhook, visitors)
+  properties: union(
+    settings,
+    signIns[dataverseSignIn],
+    alertWebhook ? webhook : {},
+    statusSignIn == 'entra' ? visitors : {}
+  )
 }
 
 // Written in either case, so that going back from entra to key switches it off.
@@ -256,7 +265,8 @@ resource authentication 'Microsoft.Web/sites/config@2024-11-01' = {
         enabled: statusSignIn == 'entra'
         registration: {
           clientId: statusClientId
-          clientSecretSettingName: noClientSecret
+          // No client secret: App Service authentication takes a token of the identity that this setting names.
+          clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
           openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
         }
       }

@@ -9,8 +9,8 @@ param location string
 @description('Tags.')
 param tags object
 
-@description('Address range, /24 or larger.')
-param addressPrefix string
+@description('The first three numbers of its address range, a /24.')
+param networkAddress string
 
 @description('The storage account.')
 param storageId string
@@ -69,12 +69,12 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
   location: location
   tags: tags
   properties: {
-    addressSpace: { addressPrefixes: [addressPrefix] }
+    addressSpace: { addressPrefixes: ['${networkAddress}.0/24'] }
     subnets: [
       {
         name: 'app'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 26, 0)
+          addressPrefix: '${networkAddress}.0/26'
           networkSecurityGroup: { id: nobodyComesIn.id }
           delegations: [
             {
@@ -87,7 +87,7 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
       {
         name: 'endpoints'
         properties: {
-          addressPrefix: cidrSubnet(addressPrefix, 26, 1)
+          addressPrefix: '${networkAddress}.64/26'
           networkSecurityGroup: { id: nobodyComesIn.id }
           privateEndpointNetworkPolicies: 'Enabled'
         }

@@ -57,6 +57,9 @@ var tableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 var appRoles = [blobDataOwner, queueDataContributor, tableDataContributor]
 var operatorRoles = empty(operatorId) ? [] : [queueDataContributor, tableDataContributor]
 
+var publicAccess = privateNetwork ? 'Disabled' : 'Enabled'
+var strangers = privateNetwork ? 'Deny' : 'Allow'
+
 resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
   name: name
   location: location
@@ -72,9 +75,9 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
     isLocalUserEnabled: false
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
-    publicNetworkAccess: privateNetwork ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: publicAccess
     networkAcls: {
-      defaultAction: privateNetwork ? 'Deny' : 'Allow'
+      defaultAction: strangers
       bypass: 'None'
     }
   }

@@ -29,6 +29,9 @@ param operatorType string
 var secretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 var secretsOfficer = 'b86a8fe4-44ce-4948-aee5-eccb2c155cd7'
 
+var publicAccess = privateNetwork ? 'Disabled' : 'Enabled'
+var strangers = privateNetwork ? 'Deny' : 'Allow'
+
 resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
   name: name
   location: location
@@ -46,9 +49,9 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     enabledForDeployment: false
     enabledForDiskEncryption: false
     enabledForTemplateDeployment: false
-    publicNetworkAccess: privateNetwork ? 'Disabled' : 'Enabled'
+    publicNetworkAccess: publicAccess
     networkAcls: {
-      defaultAction: privateNetwork ? 'Deny' : 'Allow'
+      defaultAction: strangers
       bypass: 'None'
     }
   }
