@@ -137,7 +137,7 @@ param logRetentionDays int = 30
 param logDailyCapGb int = 1
 
 @minValue(0)
-@description('Budget of the resource group for a month, in the currency of the subscription. 0: none. Needs alertEmails and budgetStart.')
+@description('Budget of the resource group for a month, in the currency of the subscription. 0: none. Needs ALERT_EMAILS and BUDGET_START.')
 param budgetAmount int = 0
 
 @description('First day of the month in which the budget was made, such as 2026-12-01. Azure refuses to change it later.')
@@ -149,10 +149,23 @@ var token = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })
 var emails = empty(alertEmails) ? [] : split(replace(alertEmails, ' ', ''), ',')
 
+// What no constraint of a single parameter can say. It stops the deployment before anything is made.
+var registration = dataverseSignIn != 'managedIdentity' && (empty(dataverseTenantId) || empty(dataverseClientId))
+  ? ['DATAVERSE_SIGN_IN=${dataverseSignIn} needs DATAVERSE_TENANT_ID and DATAVERSE_CLIENT_ID.']
+  : []
+var visitors = statusSignIn == 'entra' && empty(statusClientId) ? ['STATUS_SIGN_IN=entra needs STATUS_CLIENT_ID.'] : []
+var spending = budgetAmount > 0 && (empty(emails) || empty(budgetStart))
+  ? ['BUDGET_AMOUNT needs ALERT_EMAILS and BUDGET_START.']
+  : []
+var addresses = startsWith(dataverseUrl, 'https://') && startsWith(marketoUrl, 'https://')
+  ? []
+  : ['DATAVERSE_URL and MARKETO_URL must begin with https://.']
+var wrong = concat(registration, visitors, spending, addresses)
+
 resource group 'Microsoft.Resources/resourceGroups@2024-11-01' = {
   name: 'rg-${environmentName}'
   location: location
-  tags: allTags
+  tags: empty(wrong) ? allTags : fail(join(wrong, ' '))
 }
 
 module identity 'modules/identity.bicep' = {
