@@ -18,9 +18,6 @@ param live bool
 @description('Addresses that are told. None: alerts show in the portal only.')
 param emails array
 
-@description('Id of an action group of your own that is told as well. Empty: none.')
-param actionGroupId string = ''
-
 @description('Address of the status page, for whoever is told.')
 param statusPage string
 
@@ -38,8 +35,6 @@ var rules = [
     means: 'The sync goes on, and something in it waits for a person.'
   }
 ]
-var mine = empty(emails) ? [] : [receivers.id]
-var yours = empty(actionGroupId) ? [] : [actionGroupId]
 
 resource receivers 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(emails)) {
   name: 'ag-opsync-${token}'
@@ -90,6 +85,6 @@ resource alerts 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for rule 
     autoMitigate: true
     // At the first deployment there is nothing yet to ask; tools/kql.py has looked at the query.
     skipQueryValidation: true
-    actions: { actionGroups: concat(mine, yours) }
+    actions: { actionGroups: empty(emails) ? [] : [receivers.id] }
   }
 }]

@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from sync_core.rules.alerts import ALERTS, BEHIND, FIRST, WATCH_WITHIN
+from tests.docs.test_docs import section
 from tools.kql import QUERIES, Checked, stored
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,6 +38,13 @@ def test_each_alert_belongs_to_one_rule_and_what_keeps_us_out_of_step_is_told_at
     assert rules == [("now", "1"), ("later", "3")]
     assert {when for _, when, *_ in known()} == {when for when, _ in rules}
     assert {name for name, when, *_ in known() if when == "now"} == BEHIND | {"watch-missed"}
+
+
+def test_the_runbook_tells_which_alerts_are_told_at_once() -> None:
+    table = section((ROOT / "docs" / "operations.md").read_text(encoding="utf-8"), "Alerts in Azure")
+    (row,) = [line for line in table.splitlines() if "needed now" in line]
+
+    assert set(re.findall("`([^`]+)`", row)) == BEHIND | {"watch-missed"}
 
 
 def test_a_rule_splits_by_all_that_the_query_tells(checked: Mapping[str, Checked]) -> None:
