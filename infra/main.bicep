@@ -276,6 +276,33 @@ module app 'modules/app.bicep' = {
   }
 }
 
+var statusPage = 'https://${app.outputs.host}/api/status'
+
+module alerts 'modules/alerts.bicep' = {
+  name: 'alerts'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    insightsId: monitoring.outputs.insightsId
+    live: live
+    emails: emails
+    statusPage: statusPage
+  }
+}
+
+module workbook 'modules/workbook.bicep' = {
+  name: 'workbook'
+  scope: group
+  params: {
+    location: location
+    tags: allTags
+    insightsId: monitoring.outputs.insightsId
+    statusPage: statusPage
+  }
+}
+
 module budget 'modules/budget.bicep' = if (budgetAmount > 0) {
   name: 'budget'
   scope: group
@@ -289,7 +316,7 @@ module budget 'modules/budget.bicep' = if (budgetAmount > 0) {
 // What the command line needs, under the names that it reads: `azd env get-values` prints it. No secret is among it.
 output AZURE_RESOURCE_GROUP string = group.name
 output FUNCTION_APP string = app.outputs.name
-output STATUS_PAGE string = 'https://${app.outputs.host}/api/status'
+output STATUS_PAGE string = statusPage
 output KEY_VAULT string = vault.outputs.name
 output IDENTITY_CLIENT_ID string = identity.outputs.clientId
 output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
