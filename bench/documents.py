@@ -49,19 +49,20 @@ RENEWALS_A_DAY = 86_400 // 12 + 2 * 86_400 // 30
 PROCESSES = 4  # two timers and two queues, each with instances of its own (azure.md §3), that never sleep
 GROUPS = PROCESSES + 1  # that scale apart: those, and all pages together
 HOURS = 730  # of a month, as Azure's calculator counts
-INSTANCE_MB = read(ROOT / "infra/main.bicep").of("param")["instanceMemoryMB"].value
+INFRA = ROOT / "infra"
+INSTANCE_MB = read(INFRA / "main.bicep").of("param")["instanceMemoryMB"].value
 MEMORY_GB = INSTANCE_MB / 1024  # billed while a function runs
-ENDPOINTS = len(read(ROOT / "infra/modules/network.bicep").of("var")["targets"].value)
-ALERT_RULES = 2  # looked at every five minutes; in an ordinary month no alert is on, so that no dimension counts
+ENDPOINTS = len(read(INFRA / "modules/network.bicep").of("var")["targets"].value)
+ALERT_RULES = len(read(INFRA / "modules/alerts.bicep").of("var")["rules"].value)
+"""Looked at every five minutes. In an ordinary month no alert is on, so that none of their dimensions counts."""
+
 RECORD = 1_000  # bytes of a line in a log that isn't ours, assumed
 HOST_RECORDS = 4  # that the Functions host writes of a call, assumed
-ALWAYS_READY = (
-    2  # instances of each group that zone redundancy keeps (learn.microsoft.com, reliability-functions, 2025)
-)
+ALWAYS_READY = 2  # of each group, kept by zone redundancy (learn.microsoft.com, reliability-functions, 2025)
 
-# List prices in US dollars, of 2025, for the United States: a general-purpose v2 account with local redundancy, Flex
-# Consumption. Those of storage, alerts, network, vault and the other plans are also in the expected results of
-# infracost's tests, which come from Azure's price list; those of Flex on demand in modal.com's guide of May 2025.
+# List prices in US dollars, of 2025: a general-purpose v2 account with local redundancy, Flex Consumption. Those of
+# queues, blobs, alerts, network, vault and other plans are also in the expected results of infracost's tests, which come
+# from Azure's price list; those of Flex on demand in modal.com's guide of May 2025. They vary by region.
 TABLE_OPERATIONS = 0.00036 / 10_000
 QUEUE_OPERATIONS = 0.004 / 10_000
 BLOB_OPERATIONS = 0.0044 / 10_000  # a lease is one of "all other" (learn.microsoft.com, map-rest-apis, 2025)
@@ -73,7 +74,7 @@ EXECUTION = 0.40 / 1_000_000
 FREE_EXECUTIONS = 250_000
 LEAST_S = 1.0  # billed of each execution (learn.microsoft.com, flex-consumption-plan, 2025)
 READY_GB_SECOND, READY_WORK_GB_SECOND = 0.000004, 0.000016  # always ready, and at work; no source found for either
-LOG_GB = 2.30  # 2.99 in dearer regions
+LOG_GB = 2.30  # no source found; infracost's region has 2.99
 FREE_LOG_GB = 5
 ALERT_RULE = 1.50
 VAULT_OPERATION = 0.03 / 10_000
