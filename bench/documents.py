@@ -61,7 +61,7 @@ HOST_RECORDS = 4  # that the Functions host writes of a call, assumed
 ALWAYS_READY = 2  # of each group, kept by zone redundancy (learn.microsoft.com, reliability-functions, 2025)
 
 # List prices in US dollars, of 2025: a general-purpose v2 account with local redundancy, Flex Consumption. Those of
-# queues, blobs, alerts, network, vault and other plans are also in the expected results of infracost's tests, which come
+# queues, blobs, alerts, network, vault and other plans are also in the expected results of infracost's tests, taken
 # from Azure's price list; those of Flex on demand in modal.com's guide of May 2025. They vary by region.
 TABLE_OPERATIONS = 0.00036 / 10_000
 QUEUE_OPERATIONS = 0.004 / 10_000
