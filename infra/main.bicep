@@ -118,7 +118,7 @@ param instanceMemoryMB int = 2048
 @description('Most instances for each function: more than Marketo takes calls at once would only wait for each other. Where a region refuses fewer than 40, say 40: nothing but the bill depends on it.')
 param maximumInstanceCount int = marketoConcurrency
 
-@description('Three availability zones for the plan and the storage account. It can be chosen only at the first deployment.')
+@description('Three availability zones for the plan and the storage account. Azure then keeps two instances ready for each function, which costs far more than all else.')
 param zoneRedundant bool = false
 
 @description('A virtual network with private endpoints: storage account and vault then have no public address.')
