@@ -10,7 +10,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -52,20 +51,20 @@ def findings() -> list[Finding]:
                 shutil.copytree(source, folder / name)
             elif source.exists():
                 shutil.copy(source, folder)
-        return list(dict.fromkeys(each for python in PYTHONS for each in _asked(folder, python)))
+        return list(dict.fromkeys(each for python in PYTHONS for each in examined(folder, python)))
 
 
-def _asked(folder: Path, python: str) -> Iterator[Finding]:
+def examined(folder: Path, python: str) -> list[Finding]:
+    """What is not fine about the app in *folder*, to be run by Python *python*. Raises as `findings`."""
     program = tool("doctor") / "bin" / "azure-functions-doctor"
     command = [str(program), "doctor", "--path", str(folder), "--target-python", python, *OPTIONS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     try:
-        results = json.loads(done.stdout)["results"]
+        sections = json.loads(done.stdout)["results"]
     except (ValueError, KeyError) as error:
         raise DoctorError(f"azure-functions-doctor gave no answer: {(done.stderr or done.stdout).strip()}") from error
-    for item in (item for section in results for item in section["items"]):
-        if item["status"] not in FINE:
-            yield Finding(item["rule_id"], " ".join(item["value"].replace(str(folder), "").split()))
+    items = [item for section in sections for item in section["items"] if item["status"] not in FINE]
+    return [Finding(item["rule_id"], " ".join(item["value"].replace(str(folder), "").split())) for item in items]
 
 
 def main() -> int:

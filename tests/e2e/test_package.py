@@ -75,12 +75,10 @@ def test_a_change_in_dynamics_reaches_marketo_and_the_status_page_shows_it(
     wait_for(lambda: not site.left(), host, site)
 
     answer = requests.get(page, timeout=30)
-    style = requests.get(f"{page}/style.css", timeout=30)
     host.terminate()
 
     assert host.wait(30) == 0
-    assert (answer.status_code, style.status_code) == (200, 200)
-    assert "Opportunity Sync" in answer.text
+    assert (answer.status_code, "Opportunity Sync" in answer.text) == (200, True)
     assert len(marketo_rows(site.marketo)["opportunities"]) == DEALS
     assert site.failed() == 0, site.log()
     assert site.problems() == []
