@@ -6,6 +6,8 @@ import pytest
 
 from tools.licences import PAGE, UnknownLicence, page, said
 
+pytestmark = pytest.mark.timeout(300)  # the first time, packages are downloaded
+
 
 def test_the_page_says_what_the_packages_say_and_nobody_asks_for_more_than_we_allow() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(said()), "run `make licences`, and read what it changed"

@@ -12,6 +12,8 @@ import pytest
 
 from tools.package import NEEDED, ROOT, Cost, Package, PackageError, build, cost, deployed, main, report
 
+pytestmark = pytest.mark.timeout(300)  # the first time, packages are downloaded
+
 DATA = {".css", ".html", ".js", ".toml"}
 
 
