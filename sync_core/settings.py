@@ -181,9 +181,9 @@ _STAND_INS: Mapping[str, str | int] = {
 _SECRETS = {"dataverse_client_secret", "dataverse_client_certificate"}
 _UNREAD = re.compile(r"@Microsoft\.KeyVault\(", re.IGNORECASE)
 _UNREAD_TEXT = (
-    "is a Key Vault reference that Azure could not follow: set the secret in the vault, give the app's identity the role "
-    "'Key Vault Secrets User' there, see that it is the app's keyVaultReferenceIdentity, and restart the app by a "
-    "change of any setting"
+    "is a Key Vault reference that Azure could not follow: set the secret in the vault, give the app's identity the "
+    "role 'Key Vault Secrets User' there, see that it is the app's keyVaultReferenceIdentity, and restart the app by "
+    "a change of any setting"
 )
 _WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri", "storage_blob_uri"}
 _WITH_QUERY = {"alert_webhook_url"}  # in which Teams puts a signature
