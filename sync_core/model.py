@@ -38,7 +38,7 @@ class SignIn(StrEnum):
     MANAGED_IDENTITY = "the app's managed identity"
     SECRET = "the app registration, by its secret"  # noqa: S105 - no secret
     CERTIFICATE = "the app registration, by its certificate"
-    FEDERATED = "the app registration, by the managed identity's token"
+    FEDERATED = "the app registration, by a managed identity"
     OWN = "you"
 
 

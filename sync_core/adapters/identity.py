@@ -33,8 +33,9 @@ PLATFORM = (("IDENTITY_ENDPOINT", "IDENTITY_HEADER"), ("MSI_ENDPOINT", "MSI_SECR
 PROGRAM_TIMEOUT = 30
 """Seconds: `az` takes a few, and more where it was just installed."""
 
-NEARLY_OVER = 300.0
-"""Seconds before its end at which a token is replaced, as the Azure SDKs do."""
+KEEP = 240
+"""Seconds for which a program's token is kept: both renew what ends within five minutes. When it ends is not asked:
+`azd` tells that in UTC, and azure-identity 1.27 takes it for local time."""
 
 AADSTS = re.compile(r"AADSTS\d+")
 _ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -93,7 +94,7 @@ class OwnSignIn:
     """Whoever signed in on this machine with `az login`, else with `azd auth login`.
 
     Not azure-identity's chain: that ends at a program whose sign-in is refused, though the other's may be good, and
-    makes one text of what they wrote. And neither program's credential keeps its token, which takes seconds to get.
+    makes one text of what they wrote. And nobody else keeps these tokens, which take seconds to get.
     """
 
     def __init__(self) -> None:
@@ -106,8 +107,9 @@ class OwnSignIn:
         wanted = scopes, tenant_id or ""
         with self._lock:
             found = self._kept.get(wanted)
-            if found is None or found.expires_on - time.time() < NEARLY_OVER:
-                found = self._kept[wanted] = self._asked(*scopes, tenant_id=tenant_id, **options)
+            if found is None or found.expires_on <= time.time():
+                token = self._asked(*scopes, tenant_id=tenant_id, **options)
+                found = self._kept[wanted] = AccessToken(token, int(time.time()) + KEEP)
             return found
 
     def forget(self) -> None:
@@ -115,15 +117,15 @@ class OwnSignIn:
         with self._lock:
             self._kept.clear()
 
-    def _asked(self, *scopes: str, tenant_id: str | None, **options: Any) -> AccessToken:
+    def _asked(self, *scopes: str, tenant_id: str | None, **options: Any) -> str:
         failed = []
         for program, credential in self._credentials:
             try:
-                found: AccessToken = credential.get_token(*scopes, tenant_id=tenant_id, **options)
+                found = credential.get_token(*scopes, tenant_id=tenant_id, **options)
             except (ClientAuthenticationError, ValueError) as error:  # ValueError: the tenant can't be one
                 failed.append((program, error))
             else:
-                return found
+                return str(found.token)
         raise _told(failed, tenant_id)
 
 

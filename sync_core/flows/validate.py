@@ -99,7 +99,7 @@ class Setup:
     probes: Mapping[str, Callable[[], None]]
     schedule: str
     telemetry: tuple[str, Sequence[str]] = ("off", ())
-    signs_in: SignIn = SignIn.SECRET
+    signs_in: SignIn = SignIn.MANAGED_IDENTITY
 
 
 GROUPS = ("Settings", "Storage", "Dynamics", "Mapping", "Marketo", "Running")
@@ -251,8 +251,8 @@ class _Checks:
         self.world.source.sign_in()
         if self.setup.signs_in is SignIn.OWN:
             remedy = "to see what the app may do, “Check now” on its status page"
-            return Finding(Light.AMBER, "as you, not as the app: the rights below are yours", remedy)
-        return Finding(Light.GREEN, f"Entra ID gave a token to {self.setup.signs_in}")
+            return Finding(Light.AMBER, f"as {self.setup.signs_in}, not as the app: the rights below are yours", remedy)
+        return Finding(Light.GREEN, f"as {self.setup.signs_in}")
 
     def _expiry(self) -> Finding:
         expires, now = self.world.credentials_expire, self.world.clock.now()
