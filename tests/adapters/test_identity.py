@@ -486,6 +486,18 @@ def test_the_managed_identity_s_token_stands_in_for_a_secret(
     assert [path.rsplit("/", 1)[-1] for path in asked if "token" in path] == ["token", "token"]
 
 
+def test_each_token_of_entra_id_has_an_assertion_of_its_own(service: Served, org: DataverseApp, azure: None) -> None:
+    """The one before may be out of its time by then."""
+    org.state.switches["token_lifetime"] = 60
+    trusted = f"{service[1]}/{TENANT}/v2.0 {org.state.managed_identity_principal_id}"
+    org.state.credentials.federated.append(trusted)
+    client = connected(service, **FEDERATED)
+    client.organization()
+    org.state.clock.advance(90)
+
+    assert client.organization() == org.state.organization_id
+
+
 def test_without_the_federated_credential_the_refusal_says_where_it_belongs(
     service: Served, org: DataverseApp, azure: None
 ) -> None:
