@@ -57,8 +57,9 @@ The modules in the order the data meets them:
     rules.sums        counts and sums of amount for each stage and month (pure)
     rules.schedule    when the timer is due (pure)
     ports         what the flows need from the world
-    adapters.clock, adapters.transport, adapters.dataverse, adapters.marketo, adapters.limiter,
-    adapters.tables, adapters.work_queue, adapters.storage   the services and the storage behind the ports
+    adapters.clock, adapters.transport, adapters.identity, adapters.dataverse, adapters.marketo,
+    adapters.limiter, adapters.tables, adapters.work_queue, adapters.storage
+                  the services and the storage behind the ports, and who signs in
     adapters.dataverse_probe   single requests to Dynamics for `probe`, the only ones that may write there
     adapters.webhook   a channel of Slack or Teams
     pages         templates of pages, in which all is escaped

@@ -32,6 +32,16 @@ LEFT_OUT = "left out"
 """In a ledger's counts: how many of the rows in step are so because a filter leaves them out."""
 
 
+class SignIn(StrEnum):
+    """As whom we sign in to Dynamics, in words."""
+
+    MANAGED_IDENTITY = "the app's managed identity"
+    SECRET = "the app registration, by its secret"  # noqa: S105 - no secret
+    CERTIFICATE = "the app registration, by its certificate"
+    FEDERATED = "the app registration, by a managed identity"
+    OWN = "you"
+
+
 # --- read from Dataverse -------------------------------------------------------------------------------------
 
 

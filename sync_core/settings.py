@@ -46,6 +46,7 @@ class Settings:
     dataverse_client_secret: str = field(default="", repr=False)
     dataverse_client_secret_expires: datetime | None = None
     dataverse_client_certificate: str = field(default="", repr=False)
+    dataverse_federated_client_id: str = ""
     dataverse_authority_host: str = "https://login.microsoftonline.com"
     marketo_url: str
     marketo_client_id: str
@@ -89,16 +90,24 @@ class Settings:
         """
         values: dict[str, str | int | datetime] = {}
         problems: list[Problem] = []
+        unread: set[str] = set()
         for item in (each for each in fields(cls) if each.name != "doubts"):
             text = env.get(_environment(item.name), "").strip()
-            if text:
+            if _UNREAD.match(text):
+                unread.add(item.name)
+                problems.append(Problem(_environment(item.name), f"{_environment(item.name)} {_UNREAD_TEXT}"))
+            elif text:
                 values[item.name] = _READERS.get(str(item.type), _text)(item.name, text, problems)
-        missing = [name for name in _REQUIRED if name.lower() not in values]
-        if "storage_connection" not in values and not {"storage_queue_uri", "storage_table_uri"} <= values.keys():
+        given = values.keys() | unread
+        missing = [name for name in _REQUIRED if name.lower() not in given]
+        if "storage_connection" not in given and not {"storage_queue_uri", "storage_table_uri"} <= given:
             missing.append(STORAGE)
-        if {"dataverse_client_secret", "dataverse_client_certificate"} & values.keys():
-            missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in values]
+        if given & {*_SECRETS, "dataverse_federated_client_id"}:
+            missing += [n for n in ("DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID") if n.lower() not in given]
         problems = [Problem(name) for name in missing] + problems
+        if "dataverse_federated_client_id" in given and given & _SECRETS:
+            what = "goes with neither DATAVERSE_CLIENT_SECRET nor DATAVERSE_CLIENT_CERTIFICATE: take out either"
+            problems.append(Problem("DATAVERSE_FEDERATED_CLIENT_ID", f"DATAVERSE_FEDERATED_CLIENT_ID {what}"))
         addresses = [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
         addresses += [
             Problem(_environment(name), _bad_connection(_environment(name), str(values.get(name, ""))))
@@ -169,6 +178,13 @@ _STAND_INS: Mapping[str, str | int] = {
     **dict.fromkeys(("dataverse_url", "marketo_url"), "https://missing.invalid"),
     **dict.fromkeys(("marketo_client_id", "marketo_client_secret"), "missing"),
 }
+_SECRETS = {"dataverse_client_secret", "dataverse_client_certificate"}
+_UNREAD = re.compile(r"@Microsoft\.KeyVault\(", re.IGNORECASE)
+_UNREAD_TEXT = (
+    "is a Key Vault reference that Azure could not follow: set the secret in the vault, give the app's identity the "
+    "role 'Key Vault Secrets User' there, see that it is the app's keyVaultReferenceIdentity, and restart the app by "
+    "a change of any setting"
+)
 _WITH_PATH = {"dataverse_authority_host", "storage_queue_uri", "storage_table_uri", "storage_blob_uri"}
 _WITH_QUERY = {"alert_webhook_url"}  # in which Teams puts a signature
 _URLS = {"dataverse_url", "marketo_url"} | _WITH_PATH | _WITH_QUERY

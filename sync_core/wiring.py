@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sync_core import events, telemetry
 from sync_core.adapters.clock import SystemClock
-from sync_core.adapters.dataverse import DataverseClient, credentials_expire
+from sync_core.adapters.dataverse import DataverseClient, credentials_expire, signs_in
 from sync_core.adapters.dataverse_probe import DataverseProbe
 from sync_core.adapters.limiter import NAME, SharedLimiter
 from sync_core.adapters.marketo import MarketoClient
@@ -125,7 +125,8 @@ def setup(env: Mapping[str, str], *, prefix: str = "") -> Setup:
     except ConfigurationError as error:  # only the storage account's clients look at their settings that early
         problems.append((STORAGE, str(error)))
         world, probes = _world(_without_storage(settings), config, prefix=prefix, stops=False)
-    return Setup(world, problems, probes, settings.sync_schedule, telemetry.standing(settings, env))
+    standing = telemetry.standing(settings, env)
+    return Setup(world, problems, probes, settings.sync_schedule, standing, signs_in(settings))
 
 
 def _without_storage(settings: Settings) -> Settings:

@@ -122,6 +122,48 @@ def test_a_secret_or_certificate_needs_tenant_and_client(credential: str) -> Non
     assert "missing settings: DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID." in complaint(*missing, **{credential: "x"})
 
 
+def test_a_federated_identity_needs_tenant_and_client() -> None:
+    missing = ("DATAVERSE_CLIENT_SECRET", "DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID")
+
+    text = complaint(*missing, DATAVERSE_FEDERATED_CLIENT_ID="x")
+    assert "missing settings: DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID." in text
+    assert settings("DATAVERSE_CLIENT_SECRET", DATAVERSE_FEDERATED_CLIENT_ID="x").dataverse_federated_client_id == "x"
+
+
+@pytest.mark.parametrize("beside", ["DATAVERSE_CLIENT_SECRET", "DATAVERSE_CLIENT_CERTIFICATE"])
+def test_a_federated_identity_and_a_secret_contradict_each_other(beside: str) -> None:
+    text = complaint("DATAVERSE_CLIENT_SECRET", **{beside: SECRET, "DATAVERSE_FEDERATED_CLIENT_ID": "x"})
+
+    assert "DATAVERSE_FEDERATED_CLIENT_ID goes with neither DATAVERSE_CLIENT_SECRET nor" in text
+    assert SECRET not in text
+
+
+UNREAD = "@Microsoft.KeyVault(VaultName=the-vault;SecretName=the-secret)"
+
+
+@pytest.mark.parametrize("value", [UNREAD, f" {UNREAD}", UNREAD.lower(), "@Microsoft.KeyVault(SecretUri="])
+@pytest.mark.parametrize("name", [_environment(each.name) for each in fields(Settings) if each.name != "doubts"])
+def test_a_key_vault_reference_that_nobody_followed_is_no_value(name: str, value: str) -> None:
+    """Whatever the setting: nothing else is said of it, as that it is missing, and it is not repeated."""
+    given = {**COMPLETE, **({} if name != "DATAVERSE_FEDERATED_CLIENT_ID" else {"DATAVERSE_CLIENT_SECRET": ""})}
+    found, problems = Settings.read({**given, name: value})
+
+    told = [*problems, *found.doubts]
+    assert [each.setting for each in told] == [name]
+    assert told[0].text.startswith(f"{name} is a Key Vault reference that Azure could not follow: set the secret")
+    assert all(words in told[0].text for words in ("'Key Vault Secrets User'", "keyVaultReferenceIdentity", "restart"))
+    assert "the-vault" not in told[0].text
+    assert (told[0] in found.doubts) is (name in HARMLESS)
+    values = [str(getattr(found, each.name)) for each in fields(Settings) if each.name != "doubts"]
+    assert not any("@microsoft" in each.lower() for each in values)
+
+
+def test_storage_by_addresses_that_nobody_followed_is_not_called_missing() -> None:
+    _, problems = Settings.read({**COMPLETE, STORAGE: "", **IDENTITY_STORAGE, f"{STORAGE}__tableServiceUri": UNREAD})
+
+    assert [each.setting for each in problems] == [f"{STORAGE}__tableServiceUri"]
+
+
 def test_without_secret_and_certificate_the_managed_identity_needs_no_further_setting() -> None:
     found = settings("DATAVERSE_CLIENT_SECRET", "DATAVERSE_TENANT_ID", "DATAVERSE_CLIENT_ID")
 

@@ -12,6 +12,7 @@ import argparse
 import http.client
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,7 @@ class Azurite:
 
     process: subprocess.Popen[bytes]
     ports: Ports
+    tls: Path | None = None
 
     @property
     def pid(self) -> int:
@@ -72,11 +74,15 @@ class Azurite:
     @property
     def connection_string(self) -> str:
         """For every storage SDK and for `AzureWebJobsStorage`."""
-        endpoints = "".join(
-            f"{service.capitalize()}Endpoint=http://127.0.0.1:{port}/{ACCOUNT};"
-            for service, port in self.ports._asdict().items()
-        )
-        return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};{endpoints}"
+        endpoints = "".join(f"{service.capitalize()}Endpoint={uri};" for service, uri in self.uris.items())
+        scheme = "https" if self.tls else "http"
+        return f"DefaultEndpointsProtocol={scheme};AccountName={ACCOUNT};AccountKey={ACCOUNT_KEY};{endpoints}"
+
+    @property
+    def uris(self) -> dict[str, str]:
+        """The address of each service, by its name: blob, queue, table."""
+        scheme = "https" if self.tls else "http"
+        return {service: f"{scheme}://127.0.0.1:{port}/{ACCOUNT}" for service, port in self.ports._asdict().items()}
 
     def kill(self) -> None:
         """End it at once (SIGKILL), as a crash would."""
@@ -93,17 +99,19 @@ class Azurite:
 
 
 @contextmanager
-def azurite(folder: Path | None = None, *, ports: Ports | None = None) -> Iterator[Azurite]:
+def azurite(folder: Path | None = None, *, ports: Ports | None = None, tls: Path | None = None) -> Iterator[Azurite]:
     """Run Azurite on loopback until the block ends; in memory, or on disk in *folder*.
 
-    Without *ports* three free ones are taken; name them to come back at the same address.
+    Without *ports* three free ones are taken; name them to come back at the same address. With *tls*, the folder of
+    a certificate (`tools.emulators.serving`), it speaks HTTPS and takes Entra ID's tokens as well as its key: it looks
+    at their issuer, audience and time, not at their signature.
     Raises AzuriteError when it is not installed or doesn't answer within START_TIMEOUT_S seconds.
     """
     if ports:
         _require_free(ports)
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
-        emulator = _start(folder, ports, log)
+        emulator = _start(folder, ports, tls, log)
         stack.callback(emulator.process.stdin.close)  # type: ignore[union-attr]
         stack.callback(emulator.stop)
         yield emulator
@@ -116,10 +124,10 @@ def install() -> bool:
     return npm_install(node, HOME, {"azurite": version})
 
 
-def _start(folder: Path | None, ports: Ports | None, log: IO[bytes]) -> Azurite:
+def _start(folder: Path | None, ports: Ports | None, tls: Path | None, log: IO[bytes]) -> Azurite:
     """Start it; on ports of our choice again, should another program have taken one in between."""
     for attempt in range(START_ATTEMPTS):
-        emulator = _launch(folder, ports or _free_ports(), log)
+        emulator = _launch(folder, ports or _free_ports(), tls, log)
         try:
             _wait_until_it_answers(emulator, log)
         except AzuriteError:
@@ -131,11 +139,12 @@ def _start(folder: Path | None, ports: Ports | None, log: IO[bytes]) -> Azurite:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _launch(folder: Path | None, ports: Ports, log: IO[bytes]) -> Azurite:
+def _launch(folder: Path | None, ports: Ports, tls: Path | None, log: IO[bytes]) -> Azurite:
     node = usable_node()
     if node is None or not is_installed(HOME):
         raise AzuriteError("Azurite is not installed: run `make setup` (or `python -m tools.azurite install`).")
     storage = ["--inMemoryPersistence"] if folder is None else ["--location", str(folder)]
+    secure = ["--cert", str(tls / "server.pem"), "--key", str(tls / "server.key"), "--oauth", "basic"] if tls else []
     command = [
         *node.node,
         "--import",
@@ -143,6 +152,7 @@ def _launch(folder: Path | None, ports: Ports, log: IO[bytes]) -> Azurite:
         str(PACKAGE / "dist" / "src" / "azurite.js"),
         *(word for service, port in ports._asdict().items() for word in (f"--{service}Port", str(port))),
         *storage,
+        *secure,
         "--skipApiVersionCheck",  # it knows older versions of the protocol than the SDKs send (azure.md §6)
         "--disableTelemetry",
         "--silent",
@@ -151,7 +161,7 @@ def _launch(folder: Path | None, ports: Ports, log: IO[bytes]) -> Azurite:
     process = subprocess.Popen(  # noqa: S603 - the command is built above
         command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True
     )
-    return Azurite(process, ports)
+    return Azurite(process, ports, tls)
 
 
 def _free_ports() -> Ports:
@@ -175,16 +185,20 @@ def _require_free(ports: Ports) -> None:
 
 def _wait_until_it_answers(emulator: Azurite, log: IO[bytes]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not all(_answers(port) for port in emulator.ports):
+    while not all(_answers(port, emulator.tls) for port in emulator.ports):
         if emulator.process.poll() is not None or time.monotonic() > deadline:
             log.seek(0)
             raise AzuriteError(f"Azurite didn't start on {emulator.ports}:\n{log.read().decode(errors='replace')}")
         time.sleep(0.05)
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, tls: Path | None) -> bool:
     """Whether HTTP is spoken there; any status will do."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    if tls:
+        trust = ssl.create_default_context(cafile=tls / "ca.pem")
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=trust)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", "/")
         connection.getresponse()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,12 +14,11 @@ from urllib.parse import quote, urlsplit
 
 import msal
 import requests
-from azure.core.exceptions import AzureError, ClientAuthenticationError
-from azure.identity import CredentialUnavailableError, ManagedIdentityCredential
 from cryptography.x509 import load_pem_x509_certificate
 from urllib3.util import parse_url
 
 from sync_core import telemetry
+from sync_core.adapters.identity import AADSTS, OwnSignIn, identity, in_azure
 from sync_core.adapters.transport import Again, Anonymous, Bearer, Memo, Reply, Transport
 from sync_core.errors import (
     ColumnsChanged,
@@ -31,7 +29,7 @@ from sync_core.errors import (
     SyncError,
     Unavailable,
 )
-from sync_core.model import ChangePage, Connection, ConnectionRole, DataverseColumn, Rate, Row
+from sync_core.model import ChangePage, Connection, ConnectionRole, DataverseColumn, Rate, Row, SignIn
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import Settings
 
@@ -60,6 +58,9 @@ OPPORTUNITY = 3
 """Object type code of an opportunity (dataverse.md §6.1)."""
 
 PUBLIC_CLOUD = "login.microsoftonline.com"
+
+EXCHANGE = "api://AzureADTokenExchange/.default"
+"""Scope of a managed identity's token that stands in for a secret (dataverse.md §1.3)."""
 
 
 class Table(NamedTuple):
@@ -117,9 +118,6 @@ _CHOICES = {
 """Attribute type → metadata type that has the options."""
 
 
-for name in ("msal", "azure.identity"):  # below, they write whole answers, which may repeat what we sent
-    logging.getLogger(name).setLevel(logging.CRITICAL)
-
 # --- tokens ---------------------------------------------------------------------------------------------------
 
 
@@ -129,7 +127,10 @@ class TokenSource(Protocol):
 
 
 class AppRegistration:
-    """msal: a confidential client with a secret or a certificate; msal keeps the token until it is about to expire."""
+    """msal: a confidential client with a secret, a certificate, or a managed identity's token in their place.
+
+    msal keeps the token until it is about to expire.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -139,6 +140,8 @@ class AppRegistration:
     def token(self, *, new: bool) -> str:
         try:
             result = self._acquire(new=new)
+        except Unavailable as error:  # the managed identity
+            raise Again(error) from None
         except requests.exceptions.SSLError:
             raise ConfigurationError(
                 "the TLS certificate of DATAVERSE_AUTHORITY_HOST is not trusted; check it and REQUESTS_CA_BUNDLE"
@@ -175,7 +178,10 @@ class AppRegistration:
             http_client=_session(),
         )
 
-    def _credential(self) -> str | dict[str, str]:
+    def _credential(self) -> str | Mapping[str, Any]:
+        if client_id := self._settings.dataverse_federated_client_id:
+            own = identity(client_id, "DATAVERSE_FEDERATED_CLIENT_ID")
+            return {"client_assertion": lambda: own.get_token(EXCHANGE).token}  # asked for each of Entra ID's tokens
         certificate = self._settings.dataverse_client_certificate
         return certificate_credential(certificate) if certificate else self._settings.dataverse_client_secret
 
@@ -189,34 +195,41 @@ def _session() -> requests.Session:
     return session
 
 
-class ManagedIdentity:
-    """azure-identity: the function app's own identity, user-assigned if a client id is set (dataverse.md §1.2)."""
+class Identity:
+    """The app's managed identity, user-assigned if a client id is set (dataverse.md §1.2); outside Azure yours."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client_id = settings.dataverse_client_id or None
         self._scope = f"{settings.dataverse_url}/.default"
-        self._credential = ManagedIdentityCredential(client_id=self._client_id)
+        self._tenant = settings.dataverse_tenant_id or None  # a managed identity has only its own
+        self._identity = identity(settings.dataverse_client_id, "DATAVERSE_CLIENT_ID")
 
     def token(self, *, new: bool) -> str:
         if new:
-            self._credential.close()
-            self._credential = ManagedIdentityCredential(client_id=self._client_id)
+            self._identity.forget()
         try:
-            return str(self._credential.get_token(self._scope).token)
-        except (CredentialUnavailableError, ClientAuthenticationError):
-            raise CredentialsRefused(
-                "no managed identity answers: switch it on for the function app (and set DATAVERSE_CLIENT_ID for a "
-                "user-assigned one), or set DATAVERSE_CLIENT_SECRET or DATAVERSE_CLIENT_CERTIFICATE"
-            ) from None
-        except AzureError as error:
-            raise Again(Unavailable(f"the managed identity does not answer ({type(error).__name__})")) from None
+            return self._identity.get_token(self._scope, tenant_id=self._tenant).token
+        except Unavailable as error:
+            if isinstance(self._identity, OwnSignIn):
+                raise  # somebody waits, and has waited for long
+            raise Again(error) from None
+
+
+def signs_in(settings: Settings) -> SignIn:
+    """As the settings say: a certificate, a secret, a federated identity, else an identity of ours alone.
+
+    Outside Azure there is no managed identity, so where it would sign in or vouch for us, it is you who signs in.
+    """
+    if settings.dataverse_client_certificate:
+        return SignIn.CERTIFICATE
+    if settings.dataverse_client_secret:
+        return SignIn.SECRET
+    if not in_azure():
+        return SignIn.OWN
+    return SignIn.FEDERATED if settings.dataverse_federated_client_id else SignIn.MANAGED_IDENTITY
 
 
 def token_source(settings: Settings) -> TokenSource:
-    """As the settings say: secret or certificate with msal, neither: managed identity."""
-    if settings.dataverse_client_secret or settings.dataverse_client_certificate:
-        return AppRegistration(settings)
-    return ManagedIdentity(settings)
+    return (Identity if signs_in(settings) in (SignIn.OWN, SignIn.MANAGED_IDENTITY) else AppRegistration)(settings)
 
 
 def certificate_credential(setting: str) -> dict[str, str]:
@@ -249,6 +262,10 @@ def _file(name: str) -> str:
         ) from None
 
 
+NO_FEDERATION = (
+    "the application has no federated credential for this managed identity: compare issuer, subject and audience as "
+    "docs/connect-dynamics.md says, and DATAVERSE_FEDERATED_CLIENT_ID"
+)
 SIGN_IN_REMEDIES: Mapping[str, str] = {
     "AADSTS7000215": "the secret is wrong: copy the secret's value (not its id) into DATAVERSE_CLIENT_SECRET",
     "AADSTS7000222": "the secret has expired: make a new one and put its value into DATAVERSE_CLIENT_SECRET",
@@ -258,6 +275,14 @@ SIGN_IN_REMEDIES: Mapping[str, str] = {
     "AADSTS700024": "what the certificate signed is out of its time: check this machine's clock",
     "AADSTS700027": "the certificate has expired or does not belong to the application: upload it there, or change "
     "DATAVERSE_CLIENT_CERTIFICATE",
+    "AADSTS70021": NO_FEDERATION,
+    "AADSTS700211": NO_FEDERATION,
+    "AADSTS700212": NO_FEDERATION,
+    "AADSTS700213": NO_FEDERATION,
+    "AADSTS7002138": NO_FEDERATION,
+    "AADSTS700226": NO_FEDERATION,
+    "AADSTS700236": "the application must be registered in the tenant of the managed identity, as multitenant, and be "
+    "consented to in DATAVERSE_TENANT_ID: docs/connect-dynamics.md says how",
     "AADSTS500011": "Entra ID does not know DATAVERSE_URL as a resource of this tenant: check both",
 }
 """AADSTS code of Entra ID → what to do about it."""
@@ -265,7 +290,7 @@ SIGN_IN_REMEDIES: Mapping[str, str] = {
 
 def sign_in_remedy(text: str) -> str:
     """The remedy for the AADSTS code in *text*; nothing else of *text* is shown, as it may quote what we sent."""
-    code = next(iter(re.findall(r"AADSTS\d+", text)), "")
+    code = next(iter(AADSTS.findall(text)), "")
     remedy = SIGN_IN_REMEDIES.get(
         code, "check DATAVERSE_TENANT_ID, DATAVERSE_CLIENT_ID, the secret or certificate and DATAVERSE_AUTHORITY_HOST"
     )
@@ -634,7 +659,7 @@ class DataverseClient:
         if reply.status == 401:
             return CredentialsRefused(
                 "Dataverse refuses our token: check that DATAVERSE_URL is the environment's own address and that "
-                "the application belongs to its tenant"
+                "the application, or who else signs in, belongs to its tenant, DATAVERSE_TENANT_ID"
             )
         if link and reply.status == 400 and code not in _UNTRACKED:
             # Nobody can repair a link. Reading the table again gives a new one, or says what is wrong with it.

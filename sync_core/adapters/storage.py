@@ -14,7 +14,6 @@ from typing import Any
 import requests
 from azure.core.pipeline.transport import RequestsTransport
 from azure.data.tables import TableServiceClient
-from azure.identity import ManagedIdentityCredential
 from azure.storage.queue import (
     AccountSasPermissions,
     LinearRetry,
@@ -25,13 +24,13 @@ from azure.storage.queue import (
 )
 from requests.adapters import HTTPAdapter
 
+from sync_core.adapters.identity import ManagedIdentity, OwnSignIn, identity
 from sync_core.adapters.tables import (
     TableConnections,
     TableDocuments,
     TableHistory,
     TableLedger,
     TableMap,
-    storage_answers,
 )
 from sync_core.adapters.transport import Anonymous
 from sync_core.adapters.work_queue import StorageQueue
@@ -43,6 +42,9 @@ CONNECT_S = 5
 READ_S = 30  # seconds of silence before we give up; the service itself takes up to 30 for a table query
 RETRIES = 2  # more than that is the queue's business: the message comes back
 CONNECTIONS = 32  # kept open at a time; the fan-out has fewer threads
+
+Account = ManagedIdentity | OwnSignIn | None
+"""Who signs in to the storage account; None: its key does."""
 
 _PREFIX = re.compile(r"([A-Za-z][A-Za-z0-9]{0,19})?")
 
@@ -71,7 +73,8 @@ def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: s
     if not _PREFIX.fullmatch(prefix):
         raise ValueError(f"a prefix of names in storage is up to 20 letters and digits, a letter first: {prefix!r}")
     logging.getLogger("azure").setLevel(logging.WARNING)  # at INFO it writes every request with its headers
-    tables, queues = _services(settings)
+    account = None if settings.storage_connection else identity(settings.storage_client_id, f"{STORAGE}__clientId")
+    tables, queues = _services(settings, account)
 
     def table(name: str) -> Any:
         return tables.get_table_client(prefix + name)
@@ -91,7 +94,7 @@ def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: s
         probes={
             "tables": partial(_probe_tables, documents),
             "queues": queue.probe,
-            "blobs": partial(probe_blobs, settings, queues, clock),
+            "blobs": partial(probe_blobs, settings, account, queues, clock),
         },
     )
 
@@ -108,9 +111,9 @@ BLOB_ROLE = "Storage Blob Data Owner"
 _BLOB_API = {"x-ms-version": "2021-12-02", "x-ms-blob-type": "BlockBlob"}
 
 
-def probe_blobs(settings: Settings, queues: QueueServiceClient, clock: Clock) -> None:
+def probe_blobs(settings: Settings, account: Account, queues: QueueServiceClient, clock: Clock) -> None:
     """Write and delete a blob, by plain HTTP: two requests are no reason for another library."""
-    base, query, auth = _blobs(settings, queues, clock)
+    base, query, auth = _blobs(settings, account, queues, clock)
     container, name = f"{base}/opportunity-sync-probe", uuid.uuid4().hex
     for method, path in (
         ("PUT", f"{container}?restype=container{query}"),
@@ -124,21 +127,21 @@ def probe_blobs(settings: Settings, queues: QueueServiceClient, clock: Clock) ->
         code = answer.headers.get("x-ms-error-code", "")
         if answer.status_code in (401, 403):
             raise CredentialsRefused(
-                f"Storage refuses us ({answer.status_code} {code}): check {STORAGE} and that the identity of the app "
-                f"has the role {BLOB_ROLE!r} on that storage account."
+                f"Storage refuses us ({answer.status_code} {code}): check {STORAGE} and that who signs in, the app's "
+                f"identity or you, has the role {BLOB_ROLE!r} on that storage account."
             )
         if answer.status_code >= 400 and code != "ContainerAlreadyExists":
             raise Unavailable(f"the blobs of {STORAGE} give no answer (HTTP {answer.status_code} {code})")
 
 
-def _blobs(settings: Settings, queues: QueueServiceClient, clock: Clock) -> tuple[str, str, dict[str, str]]:
+def _blobs(
+    settings: Settings, account: Account, queues: QueueServiceClient, clock: Clock
+) -> tuple[str, str, dict[str, str]]:
     """The address of the account's blobs, and what signs a request: a query for a key, a header for an identity."""
-    if not settings.storage_connection:
+    if account:
         if not settings.storage_blob_uri:
             raise ConfigurationError(f"{STORAGE}__blobServiceUri is not set: set it, the Functions host needs it")
-        identity = ManagedIdentityCredential(client_id=settings.storage_client_id or None)
-        with storage_answers(BLOB_ROLE):
-            token = identity.get_token("https://storage.azure.com/.default").token
+        token = account.get_token("https://storage.azure.com/.default").token
         return settings.storage_blob_uri.rstrip("/"), "", {"Authorization": f"Bearer {token}"}
     given = re.search(r"BlobEndpoint=([^;]+)", settings.storage_connection)
     address = queues.url.partition("?")[0].replace(".queue.", ".blob.").replace(":10001/", ":10000/")
@@ -156,17 +159,16 @@ def _blobs(settings: Settings, queues: QueueServiceClient, clock: Clock) -> tupl
     return base, f"&{signature_of_ours}", {}
 
 
-def _services(settings: Settings) -> tuple[TableServiceClient, QueueServiceClient]:
+def _services(settings: Settings, account: Account) -> tuple[TableServiceClient, QueueServiceClient]:
     try:
-        if settings.storage_connection:
+        if not account:
             # The tables SDK alone refuses a trailing semicolon after UseDevelopmentStorage=true (azure.md §6).
             connection = settings.storage_connection.rstrip("; ")
             tables = partial(TableServiceClient.from_connection_string, connection)
             queues = partial(QueueServiceClient.from_connection_string, connection)
         else:
-            credential = ManagedIdentityCredential(client_id=settings.storage_client_id or None)
-            tables = partial(TableServiceClient, settings.storage_table_uri, credential=credential)
-            queues = partial(QueueServiceClient, settings.storage_queue_uri, credential=credential)
+            tables = partial(TableServiceClient, settings.storage_table_uri, credential=account)
+            queues = partial(QueueServiceClient, settings.storage_queue_uri, credential=account)
         return tables(transport=_transport(), **_TABLE_RETRIES), queues(transport=_transport(), **_QUEUE_RETRIES)
     except ValueError:
         # Not "from": the SDK may quote the connection string, and with it the account's key.

@@ -85,8 +85,8 @@ def _translated(error: Exception, role: str) -> Exception:
     status, code = getattr(error, "status_code", None), error_code(error)
     if isinstance(error, ClientAuthenticationError) or status in {401, 403}:
         return CredentialsRefused(
-            f"Storage refuses us ({status or 'no token'} {code}): check {STORAGE} and that the identity of the app "
-            f"has the role {role!r} on that storage account."
+            f"Storage refuses us ({status or 'no token'} {code}): check {STORAGE} and that who signs in, the app's "
+            f"identity or you, has the role {role!r} on that storage account."
         )
     silent = isinstance(error, ServiceRequestError | ServiceResponseError) or status is None
     if silent or status in BUSY or code.endswith(("BeingDeleted", "TableNotFound", "QueueNotFound")):

@@ -31,7 +31,7 @@ from sync_core.flows.roles import OPPORTUNITY_ID
 from sync_core.flows.status import DAILY_QUOTA
 from sync_core.flows.world import World
 from sync_core.mapping import SALES_PERSON_FIELDS, Column, Place, Source, place_of
-from sync_core.model import Lane, MarketoField, MarketoObject
+from sync_core.model import Lane, MarketoField, MarketoObject, SignIn
 from sync_core.rules.alerts import EXPIRES_SOON
 from sync_core.rules.fields import length
 from sync_core.rules.filters import FILTER, ONLY, sides
@@ -91,7 +91,7 @@ class Setup:
     """What there is to look at. *problems* are settings that stop the sync, missing or wrong, each with why.
 
     *probes* write something small into each kind of storage and delete it; they raise as every other access does.
-    *telemetry* is where it goes, and app settings that its exporter lacks.
+    *telemetry* is where it goes, and app settings that its exporter lacks. *signs_in*: as whom, to Dynamics.
     """
 
     world: World
@@ -99,6 +99,7 @@ class Setup:
     probes: Mapping[str, Callable[[], None]]
     schedule: str
     telemetry: tuple[str, Sequence[str]] = ("off", ())
+    signs_in: SignIn = SignIn.MANAGED_IDENTITY
 
 
 GROUPS = ("Settings", "Storage", "Dynamics", "Mapping", "Marketo", "Running")
@@ -248,10 +249,15 @@ class _Checks:
 
     def _dynamics_sign_in(self) -> Finding:
         self.world.source.sign_in()
-        return Finding(Light.GREEN, "Entra ID gave a token")
+        if self.setup.signs_in is SignIn.OWN:
+            remedy = "to see what the app may do, “Check now” on its status page"
+            return Finding(Light.AMBER, f"as {self.setup.signs_in}, not as the app: the rights below are yours", remedy)
+        return Finding(Light.GREEN, f"as {self.setup.signs_in}")
 
     def _expiry(self) -> Finding:
         expires, now = self.world.credentials_expire, self.world.clock.now()
+        if self.setup.signs_in not in (SignIn.SECRET, SignIn.CERTIFICATE):
+            return Finding(Light.GREEN, "none, so nothing expires")
         if expires is None:
             return Finding(Light.GREEN, "when it expires is not known, see DATAVERSE_CLIENT_SECRET_EXPIRES")
         day = expires.date().isoformat()

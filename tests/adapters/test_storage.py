@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 
 import pytest
-import requests
-from azure.core.credentials import AccessToken
 from azure.data.tables import TableClient
 
-from sync_core.adapters import storage
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import Storage, open_storage
 from sync_core.errors import ConfigurationError, CredentialsRefused
@@ -90,46 +86,7 @@ def test_a_wrong_key_is_refused_with_the_role_that_an_identity_would_need(azurit
     assert wrong not in str(refused.value)
 
 
-class Identity:
-    """What a managed identity gives in Azure."""
-
-    def __init__(self, **_: object) -> None: ...
-
-    def get_token(self, *_: str) -> AccessToken:
-        return AccessToken("a token", 2**40)
-
-
-@pytest.mark.parametrize(("status", "words"), [(201, ""), (403, "Storage Blob Data Owner")])
-def test_an_identity_signs_the_requests_for_blobs(monkeypatch: pytest.MonkeyPatch, status: int, words: str) -> None:
-    """Azurite knows keys only: this looks at what is sent."""
-    sent = []
-
-    def answer(method: str, url: str, *, headers: dict[str, str], **_: object) -> requests.Response:
-        sent.append((method, re.sub("[0-9a-f]{32}", "name", url), headers["Authorization"]))
-        response = requests.Response()
-        response.status_code = status
-        return response
-
-    monkeypatch.setattr(storage, "ManagedIdentityCredential", Identity)
-    monkeypatch.setattr(storage.requests, "request", answer)
-    uris = {f"storage_{kind}_uri": f"https://x.{kind}.invalid" for kind in ("queue", "table", "blob")}
-    _, found = probes("", **uris)
-
-    if words:
-        with pytest.raises(ConfigurationError, match=words):
-            found["blobs"]()
-        return
-    found["blobs"]()
-    container = "https://x.blob.invalid/opportunity-sync-probe"
-    assert sent == [
-        ("PUT", f"{container}?restype=container", "Bearer a token"),
-        ("PUT", f"{container}/name?", "Bearer a token"),
-        ("DELETE", f"{container}/name?", "Bearer a token"),
-    ]
-
-
-def test_without_an_address_for_blobs_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "ManagedIdentityCredential", Identity)
+def test_without_an_address_for_blobs_the_setting_is_named() -> None:
     uris = {f"storage_{kind}_uri": f"https://x.{kind}.invalid" for kind in ("queue", "table")}
 
     with pytest.raises(ConfigurationError, match="blobServiceUri is not set"):

@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from tools.emulators.admin import Admin
-from tools.emulators.dataverse import generate, loading
-from tools.emulators.dataverse.state import CLIENT_ID, CLIENT_SECRET, TENANT, DataverseState
+from tools.emulators.dataverse import generate, identity, loading
+from tools.emulators.dataverse.state import CLIENT_ID, CLIENT_SECRET, IDENTITY_CLIENT_ID, TENANT, DataverseState
 from tools.emulators.dataverse.web import DataverseApp
 from tools.emulators.serving import serving
 
@@ -239,14 +239,73 @@ def test_an_assertion_for_another_audience_is_refused(org: Org) -> None:
     assert "AADSTS7002121" in answer["error_description"]
 
 
+def exchanged(org: Org, client_id: str = IDENTITY_CLIENT_ID) -> dict[str, Any]:
+    """What Entra ID says to a token of the managed identity in a secret's place."""
+
+    def assertion() -> str:
+        answer = org.session.get(
+            f"{org.url}/msi/token",
+            params={"resource": "api://AzureADTokenExchange", "api-version": "2019-08-01", "client_id": client_id},
+            headers={"X-IDENTITY-HEADER": org.state.identity_header},
+        )
+        return str(answer.json()["access_token"])
+
+    return org.sign_in(credential={"client_assertion": assertion})
+
+
 def test_a_managed_identity_s_token_serves_as_assertion_in_another_tenant(org: Org) -> None:
+    """2. It is of the managed identity's tenant, and what comes of it is of the application's."""
+    org.state.identity_tenant = str(uuid.UUID(int=7))
+    trusted = f"{org.url}/{org.state.identity_tenant}/v2.0 {org.state.managed_identity_principal_id}"
+    org.admin.post("credentials", {"add": {"federated": trusted}})
+
+    org.token = exchanged(org)["access_token"]
+    assert org.ask("WhoAmI").status_code == 200
+
+    org.admin.post("credentials", {"revoke": {"federated": trusted}})
+    assert "AADSTS700211" in exchanged(org)["error_description"]
+
+
+@pytest.mark.parametrize(
+    ("issuer", "subject", "code"),
+    [
+        ("{url}/{other}/v2.0", "{principal}", "AADSTS700211"),
+        ("{url}/{tenant}/v2.0/", "{principal}", "AADSTS700211"),
+        ("{url}/{tenant}/v2.0", "{other}", "AADSTS700213"),
+        ("{url}/{tenant}/v2.0", IDENTITY_CLIENT_ID, "AADSTS700213"),
+    ],
+)
+def test_an_assertion_that_no_federated_credential_fits_is_refused(
+    org: Org, issuer: str, subject: str, code: str
+) -> None:
+    """2. Among the usual mistakes: the identity's client id in the place of its object id."""
+    facts = {
+        "url": org.url,
+        "tenant": TENANT,
+        "other": str(uuid.UUID(int=7)),
+        "principal": org.state.managed_identity_principal_id,
+    }
+    org.admin.post("credentials", {"add": {"federated": f"{issuer} {subject}".format(**facts)}})
+
+    assert code in exchanged(org)["error_description"]
+
+
+def test_an_assertion_of_another_identity_or_out_of_its_time_is_refused(org: Org) -> None:
     """2."""
-    exchange = org.session.get(
-        f"{org.url}/msi/token",
-        params={"resource": "api://AzureADTokenExchange", "api-version": "2019-08-01"},
-        headers={"X-IDENTITY-HEADER": org.state.identity_header},
-    ).json()["access_token"]
-    assert "access_token" in org.sign_in(credential={"client_assertion": lambda: exchange})
+    trusted = f"{org.url}/{TENANT}/v2.0 {org.state.managed_identity_principal_id}"
+    org.admin.post("credentials", {"add": {"federated": trusted}})
+    assert "access_token" in exchanged(org)
+    assert "AADSTS700213" in exchanged(org, CLIENT_ID)["error_description"]
+
+    org.state.switches["token_lifetime"] = -1
+    assert "AADSTS700024" in exchanged(org)["error_description"]
+
+
+def test_a_token_of_another_tenant_or_application_is_refused(org: Org) -> None:
+    """3."""
+    for changes, status in (({}, 200), ({"tenant": str(uuid.UUID(int=7))}, 401), ({"application": "other"}, 401)):
+        org.token = identity.issue(org.state, org.url, org.url, **changes)
+        assert org.ask("WhoAmI").status_code == status
 
 
 @pytest.mark.parametrize("arguments", [{}, {"client_id": CLIENT_ID}])

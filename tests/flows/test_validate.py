@@ -20,7 +20,7 @@ from sync_core.errors import ConfigurationError, Unavailable
 from sync_core.flows.status import pause
 from sync_core.flows.validate import GROUPS, Check, Light, Setup, validate
 from sync_core.mapping import parse
-from sync_core.model import Lane, Work
+from sync_core.model import Lane, SignIn, Work
 from sync_core.report import screen
 from sync_core.settings import DEFAULT_SCHEDULE, STORAGE, Settings
 from sync_core.telemetry import INSTRUMENTATIONS, LIBRARIES, SDK_SETTINGS
@@ -971,10 +971,59 @@ def test_what_signs_in_to_dynamics_is_told_of_a_month_before_it_expires(
     expires = stage.clock.now() + timedelta(days=days)
     stage.world = replace(stage.world, credentials_expire=expires)
 
-    check = checked(stage)["secret or certificate"]
+    check = checked(stage, signs_in=SignIn.SECRET)["secret or certificate"]
 
     assert (check.light, check.found) == (light, f"{words[:-1]}{expires.date().isoformat()}")
     assert bool(check.remedy) is (light is not GREEN)
+
+
+@pytest.mark.parametrize(
+    ("signs_in", "words", "expiry"),
+    [
+        (SignIn.MANAGED_IDENTITY, "as the app's managed identity", "none, so nothing expires"),
+        (SignIn.FEDERATED, "as the app registration, by a managed identity", "none, so nothing expires"),
+        (SignIn.SECRET, "as the app registration, by its secret", "when it expires is not known"),
+        (SignIn.CERTIFICATE, "as the app registration, by its certificate", "when it expires is not known"),
+    ],
+)
+def test_as_whom_the_app_signs_in_is_told(stage: Stage, signs_in: SignIn, words: str, expiry: str) -> None:
+    checks = checked(stage, signs_in=signs_in)
+
+    assert others(checks) == {GREEN}
+    assert checks["sign-in to Dynamics"].found == words
+    assert checks["secret or certificate"].found.startswith(expiry)
+
+
+def test_your_own_sign_in_is_amber_since_the_rights_are_yours(stage: Stage) -> None:
+    checks = checked(stage, signs_in=SignIn.OWN)
+
+    same(AMBER, checks["sign-in to Dynamics"], "as you, not as the app", "“Check now”")
+    assert others(checks, "sign-in to Dynamics") == {GREEN}, "they are looked at all the same"
+
+
+UNREAD = "@Microsoft.KeyVault(SecretUri=https://v.vault.invalid/secrets/s)"
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "light"),
+    [
+        ("DATAVERSE_CLIENT_SECRET", "Dynamics settings", RED),
+        ("MARKETO_CLIENT_SECRET", "Marketo settings", RED),
+        (STORAGE, "storage settings", RED),
+        ("ALERT_WEBHOOK_URL", "optional settings", AMBER),
+    ],
+)
+def test_a_key_vault_reference_that_nobody_followed_is_told_and_not_sent(
+    services: dict[str, str], azurite: Azurite, monkeypatch: pytest.MonkeyPatch, setting: str, name: str, light: Light
+) -> None:
+    environment = services | {STORAGE: azurite.connection_string, setting: UNREAD}
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", environment["REQUESTS_CA_BUNDLE"])
+
+    checks = {check.name: check for check in validate(setup(environment, prefix="Unread"))}
+
+    same(light, checks[name], f"{setting} is a Key Vault reference", "'Key Vault Secrets User'", "restart the app")
+    assert "vault.invalid" not in f"{checks[name]}"
+    assert RED not in others(checks, name)
 
 
 def test_a_stop_of_the_running_sync_is_neither_heeded_nor_made(

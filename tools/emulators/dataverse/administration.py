@@ -176,11 +176,13 @@ def switch(state: DataverseState, body: Any) -> Any:
 
 
 def credentials(state: DataverseState, body: Any) -> Any:
-    """`{"add" | "revoke" | "expire": {"secret": text}}`, or `{"certificate": PEM}` instead of the secret."""
+    """`{"add" | "revoke" | "expire": {"secret": text}}`; instead of that a `certificate` (PEM), or `federated`: an
+    issuer and a subject with a blank between.
+    """
     held = state.credentials
     for what, given in body.items():
         ((kind, value),) = given.items()
-        known = {"secret": held.secrets, "certificate": held.certificates}[kind]
+        known = {"secret": held.secrets, "certificate": held.certificates, "federated": held.federated}[kind]
         held.checks_certificates |= kind == "certificate"
         if what == "add":
             known.append(value)

@@ -11,10 +11,15 @@ import jwt
 
 from tools.emulators.dataverse.errors import DataverseError
 from tools.emulators.dataverse.schema import Table
-from tools.emulators.dataverse.state import DataverseState
+from tools.emulators.dataverse.state import IDENTITY_CLIENT_ID, DataverseState
 
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 EXCHANGE = "api://AzureADTokenExchange"
+STORAGE = "https://storage.azure.com"
+AZURE_CLI = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
+"""The application that people sign in with by `az login`."""
+TIMELESS: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
+"""The time is the emulator's, not the library's."""
 MISSING_PRIVILEGE = "0x80040220"
 
 
@@ -89,8 +94,7 @@ def _check_assertion(state: DataverseState, form: Mapping[str, str], authority: 
     if form.get("client_assertion_type") != ASSERTION:
         raise TokenRefused("invalid_request", "AADSTS900144", "The client_assertion_type is missing.")
     if claims.get("aud") == EXCHANGE:
-        _check_federated(state, assertion)
-        return ""
+        return _check_federated(state, assertion)
     if claims.get("aud") not in {f"{authority}/oauth2/v2.0/token", f"{authority}/v2.0"}:
         raise TokenRefused("invalid_client", "AADSTS7002121", f"No matching audience found: {claims.get('aud')}.", 401)
     if {claims.get("iss"), claims.get("sub")} != {state.client_id}:
@@ -116,27 +120,44 @@ def _signed_by(state: DataverseState, assertion: str, audience: str) -> str:
     raise TokenRefused("invalid_client", "AADSTS700027", f"The assertion's signature is invalid: {why}.", 401)
 
 
-def _check_federated(state: DataverseState, assertion: str) -> None:
-    """A managed identity's token instead of a secret (dataverse.md §1.3)."""
+def _check_federated(state: DataverseState, assertion: str) -> str:
+    """A managed identity's token instead of a secret: issuer and subject exactly as registered (dataverse.md §1.3)."""
+
+    def refused(code: str, text: str) -> TokenRefused:
+        return TokenRefused("invalid_client", code, text, 401)
+
     try:
-        jwt.decode(assertion, state.signing_key, algorithms=["HS256"], audience=EXCHANGE, options={"verify_exp": False})
+        claims = jwt.decode(assertion, state.signing_key, algorithms=["HS256"], audience=EXCHANGE, options=TIMELESS)
     except jwt.PyJWTError as error:
-        raise TokenRefused(
-            "invalid_client", "AADSTS700211", "No matching federated identity record found.", 401
-        ) from error
+        raise refused("AADSTS700211", "No matching federated identity record found for the issuer.") from error
+    if claims["exp"] <= state.clock.now().timestamp():
+        raise refused("AADSTS700024", "Client assertion is not within its valid time range.")
+    registered = [each.split() for each in state.credentials.federated]
+    if claims["iss"] not in [issuer for issuer, _ in registered]:
+        raise refused("AADSTS700211", f"No matching federated identity record found for issuer '{claims['iss']}'.")
+    if [claims["iss"], claims["sub"]] not in registered:
+        raise refused("AADSTS700213", f"No matching federated identity record found for subject '{claims['sub']}'.")
+    return fingerprint(f"{claims['iss']} {claims['sub']}")
 
 
-def issue(state: DataverseState, audience: str, base: str, credential: str = "") -> str:
-    """An access token; its lifetime is told by the emulator's clock. *credential*: fingerprint of what it is for."""
+def issue(
+    state: DataverseState, audience: str, base: str, credential: str = "", *, tenant: str = "", application: str = ""
+) -> str:
+    """An access token; its lifetime is told by the emulator's clock. *credential*: fingerprint of what it is for.
+
+    *tenant* and *application* are the organization's if they are left out. Storage takes tokens of the first version.
+    """
     now = int(state.clock.now().timestamp())
+    tenant = tenant or state.tenant
     claims = {
         "aud": audience,
-        "iss": f"{base}/{state.tenant}/v2.0",
-        "sub": state.managed_identity_principal_id,
-        "tid": state.tenant,
-        "appid": state.client_id,
+        "iss": f"https://sts.windows.net/{tenant}/" if audience == STORAGE else f"{base}/{tenant}/v2.0",
+        "sub": state.managed_identity_principal_id if application == IDENTITY_CLIENT_ID else state.application_user_id,
+        "tid": tenant,
+        "appid": application or state.client_id,
         "credential": credential,
         "iat": now,
+        "nbf": now,
         "exp": now + int(state.switches["token_lifetime"]),
         "uti": str(len(state.dropped_tokens)),  # the next one differs from a dropped one of the same second
     }
@@ -149,15 +170,17 @@ def managed_identity(
     """What App Service answers at `IDENTITY_ENDPOINT`."""
     if header != state.identity_header:
         return 401, {"statusCode": 401, "message": "The identity header is missing or wrong."}
-    if query.get("client_id", state.client_id) != state.client_id or not query.get("resource"):
+    client_id = query.get("client_id", state.client_id)
+    if client_id not in {state.client_id, IDENTITY_CLIENT_ID} or not query.get("resource"):
         return 400, {
             "statusCode": 400,
             "message": "No User Assigned or Delegated Managed Identity found for specified ClientId.",
         }
     resource = query["resource"].removesuffix("/.default")
     expires = int(time.time()) + int(state.switches["token_lifetime"])
-    found = {"access_token": issue(state, resource, base), "expires_on": str(expires), "resource": resource}
-    return 200, {**found, "token_type": "Bearer", "client_id": state.client_id}
+    access_token = issue(state, resource, base, tenant=state.identity_tenant, application=client_id)
+    found = {"access_token": access_token, "expires_on": str(expires), "resource": resource}
+    return 200, {**found, "token_type": "Bearer", "client_id": client_id}
 
 
 class Bearers:
@@ -167,26 +190,25 @@ class Bearers:
         self._known: dict[tuple[str, str], dict[str, Any]] = {}
 
     def accepts(self, state: DataverseState, header: str | None, base: str) -> bool:
-        """Ours, for this organization and not expired (dataverse.md §1.1)."""
+        """For this organization, of its tenant, the application's or a person's, not expired (dataverse.md §1.1)."""
         scheme, _, access_token = (header or "").partition(" ")
         if scheme.lower() != "bearer" or access_token in state.dropped_tokens:
             return False
         claims = self._known.get((state.signing_key, access_token)) or self._verified(state, access_token)
         in_time = claims.get("exp", 0) > state.clock.now().timestamp()
+        whose = claims.get("tid") == state.tenant and claims.get("appid") in {state.client_id, AZURE_CLI}
         if claims.get("credential") in state.credentials.killed:
             return False
-        return in_time and claims.get("aud", "").rstrip("/") == base and claims.get("appid") == state.client_id
+        return in_time and whose and claims.get("aud", "").rstrip("/") == base
 
     def drop(self, state: DataverseState, header: str | None) -> None:
         """Refuse the token of *header* from now on."""
         state.dropped_tokens.add((header or "").partition(" ")[2])
 
     def _verified(self, state: DataverseState, access_token: str) -> dict[str, Any]:
-        unchecked: Any = {"verify_exp": False, "verify_aud": False, "verify_iat": False}
+        options: Any = {**TIMELESS, "verify_aud": False}
         try:
-            claims: dict[str, Any] = jwt.decode(
-                access_token, state.signing_key, algorithms=["HS256"], options=unchecked
-            )
+            claims: dict[str, Any] = jwt.decode(access_token, state.signing_key, algorithms=["HS256"], options=options)
         except jwt.PyJWTError:
             return {}
         self._known[(state.signing_key, access_token)] = claims

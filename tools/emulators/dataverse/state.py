@@ -20,6 +20,8 @@ from tools.emulators.dataverse.store import Row, Store
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 CLIENT_ID = "22222222-2222-4222-8222-222222222222"
+IDENTITY_CLIENT_ID = "44444444-4444-4444-8444-444444444444"
+"""Of the managed identity that the application may trust in a secret's place."""
 CLIENT_SECRET = "emulator-secret"  # noqa: S105 - the emulator's own, no secret
 
 # What the contract leaves open or an administrator may set; the first value is the default.
@@ -96,10 +98,12 @@ class Credentials:
     """What the application signs in with; Entra ID takes any of them.
 
     Until the first certificate (PEM) is registered, every assertion is good. `killed`: fingerprints whose tokens died.
+    `federated`: issuer and subject of identities whose tokens stand in for a secret, with a blank between.
     """
 
     secrets: list[str]
     certificates: list[str] = field(default_factory=list)
+    federated: list[str] = field(default_factory=list)
     checks_certificates: bool = False
     expired: set[str] = field(default_factory=set)
     killed: set[str] = field(default_factory=set)
@@ -125,6 +129,7 @@ class DataverseState:
         self.client_id = client_id
         self.credentials = Credentials([client_secret])
         self.identity_header = identity_header
+        self.identity_tenant = tenant  # of the function app; another one than the organization's, if somebody says so
         self.switches: dict[str, Any] = {**SWITCHES, "privileges": {}}
         self.protection = Protection(self.clock, self.switches)
         self.dropped_tokens: set[str] = set()
