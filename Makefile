@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test audit package licences soak kills interleave sabotage bench bench-million lint clean
+.PHONY: help setup lock demo test audit infra-check package licences soak kills interleave sabotage bench bench-million lint clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -32,11 +32,14 @@ lint: setup ## ruff, mypy and the import rules
 	@$(PYTHON) -m mypy
 	@$(VENV)/bin/lint-imports
 
-test: lint audit ## lint and audit, then every test
+test: lint audit infra-check ## lint, audit and infra-check, then every test
 	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
 
 audit: setup ## known vulnerabilities of what is installed, where the database can be reached
 	@$(PYTHON) -m tools.audit
+
+infra-check: setup ## all about the deployment that can be checked without Azure
+	@$(PYTHON) -m tools.infra_check
 
 package: setup ## the package for Azure, as a zip in .package; its sizes and how fast it is imported
 	@$(PYTHON) -m tools.package $(ARGS)

@@ -42,6 +42,7 @@ STORAGE_RESOURCE = "https://storage.azure.com"
 ELSEWHERE = "77777777-7777-4777-8777-777777777777"
 PERSON = "ann@contoso.invalid"
 KINDS = ("tables", "queues", "blobs")
+YOURS = ("tables", "queues")
 ROOT = Path(__file__).parents[2]
 
 
@@ -183,19 +184,21 @@ def test_a_managed_identity_opens_tables_queues_and_blobs(secure_azurite: Azurit
 
 
 @pytest.mark.parametrize("name", ["az", "azd"])
-def test_your_own_sign_in_opens_tables_queues_and_blobs(
+def test_your_own_sign_in_opens_tables_and_queues(
     secure_azurite: Azurite, service: Served, org: DataverseApp, programs: Programs, name: str
 ) -> None:
     programs.install(name)
     programs.sign_in(name, STORAGE_RESOURCE, yours(service, STORAGE_RESOURCE))
 
-    use(opened(secure_azurite, name.capitalize(), AzureWebJobsStorage__clientId=IDENTITY_CLIENT_ID))
+    storage = opened(secure_azurite, name.capitalize(), AzureWebJobsStorage__clientId=IDENTITY_CLIENT_ID)
+    use(storage)
 
-    assert len(programs.calls(name)) == 1, "one for all three"
+    assert set(storage.probes) == set(YOURS), "blobs are the app's alone"
+    assert len(programs.calls(name)) == 1, "one for both"
     assert [entry["path"] for entry in org.journal.since(0)] == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", YOURS)
 def test_a_token_for_something_else_is_refused_with_the_role(
     secure_azurite: Azurite, service: Served, org: DataverseApp, programs: Programs, kind: str
 ) -> None:
@@ -206,7 +209,7 @@ def test_a_token_for_something_else_is_refused_with_the_role(
         opened(secure_azurite).probes[kind]()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", YOURS)
 def test_with_nobody_signed_in_each_kind_says_what_to_do(
     secure_azurite: Azurite, org: DataverseApp, programs: Programs, kind: str
 ) -> None:
@@ -262,7 +265,8 @@ def test_commands_work_on_a_laptop_after_az_login(
 
     assert "error" not in command("status")
     checks = {each["name"]: each for each in command("validate")["checks"]}
-    assert {checks[kind]["light"] for kind in KINDS} == {"green"}
+    assert {checks[kind]["light"] for kind in YOURS} == {"green"}
+    assert "blobs" not in checks
     assert checks["sign-in to Dynamics"]["light"] == "amber"
     assert "as you, not as the app" in checks["sign-in to Dynamics"]["found"]
     assert checks["application user"]["light"] == "green"
