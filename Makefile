@@ -1,19 +1,19 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo local test audit soak kills interleave sabotage bench bench-million lint clean
+.PHONY: help setup lock demo local test audit package licences soak kills interleave sabotage bench bench-million lint clean
 SHELL := /bin/sh
 
 VENV := .venv
 SEEDS ?= 10000
 PYTHON := $(VENV)/bin/python
 
-# Microsoft's own runtime, to run our functions in. It declares Python 3.13 but is pure Python and runs on 3.11;
-# what else it needs is in requirements.txt. Apart from the other packages, since nothing of ours may import it.
-RUNTIME := azure-functions-runtime==1.3.0
+# Microsoft's own runtime, to run our functions in: apart from the other packages, since nothing of ours may import it.
+# It asks for a newer Python than it needs.
+RUNTIME := infra/requirements/runtime.txt
 RUNTIME_FOLDER := $(VENV)/functions-runtime
 
 # The stamp of an installation carries a hash of what was to be installed, whatever git does to file times.
-WANTED := $(shell (cat requirements.txt requirements-dev.txt; echo '$(RUNTIME)') | cksum | cut -d ' ' -f 1)
+WANTED := $(shell cat requirements-dev.txt $(RUNTIME) | cksum | cut -d ' ' -f 1)
 STAMP := $(VENV)/.installed-$(WANTED)
 
 help: ## list the targets
@@ -40,6 +40,15 @@ test: lint audit ## lint and audit, then every test
 
 audit: setup ## known vulnerabilities of what is installed, where the database can be reached
 	@$(PYTHON) -m tools.audit
+
+package: setup ## the package for Azure, as a zip in .package; its sizes and how fast it is imported
+	@$(PYTHON) -m tools.package $(ARGS)
+
+licences: setup ## write docs/licences.md: under what the dependencies may be used
+	@$(PYTHON) -m tools.licences
+
+lock: setup ## pin every package with its hashes; newer versions: ARGS=--upgrade
+	@$(PYTHON) -m tools.lock $(ARGS)
 
 soak: setup ## random histories against the rules; how many: SEEDS=10000
 	@$(PYTHON) -m tests.simulation --seeds $(SEEDS)
@@ -69,15 +78,15 @@ bench-million: setup ## measure up to 1,000,000 opportunities; takes long: ARGS=
 	@$(PYTHON) -m bench.million $(ARGS)
 
 clean: ## remove everything that was installed or cached
-	rm -rf $(VENV) .azurite .browser .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .azurite .browser .infra .package .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): | $(PYTHON)
 	@started=$$(date +%s); \
 	echo "Installing Python packages (only this once) ..."; \
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt && \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt && \
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --ignore-requires-python --no-deps --upgrade \
-		--target $(RUNTIME_FOLDER) '$(RUNTIME)' && \
+		--target $(RUNTIME_FOLDER) --require-hashes -r $(RUNTIME) && \
 	$(PYTHON) -m tools.azurite install && \
 	$(PYTHON) -m tools.browser install && \
 	rm -f $(VENV)/.installed-* && touch $@ && \
