@@ -69,6 +69,7 @@ bench: setup ## measure calls, time, CPU, memory, storage; draw it and put it in
 	@for size in 10000 100000; do $(PYTHON) -m bench.first_load --opportunities $$size || exit; done
 	@for size in 10000 100000; do $(PYTHON) -m bench.plan --opportunities $$size || exit; done
 	@$(PYTHON) -m bench.tick
+	@$(PYTHON) -m bench.telemetry
 	@$(PYTHON) -m bench.compare
 	@$(PYTHON) -m bench.pace
 	@$(PYTHON) -m bench.pictures

@@ -1,4 +1,4 @@
-"""What the benches recorded, as tables of README.md and docs/scale.md between `<!-- name -->` and `<!-- /name -->`.
+"""What the benches recorded, as tables of README.md and pages of docs/ between `<!-- name -->` and `<!-- /name -->`.
 
     python -m bench.documents
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench.tick import GOALS as TICK_GOALS
 from sync_core.adapters.limiter import KEPT
 from sync_core.engine import TIME_BOX_S
 from sync_core.messages import FULL
+from tools.bicep import read
 
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
 
@@ -40,14 +41,50 @@ PARTITIONS, ENTITIES_A_SECOND = 16, 2_000  # the ledger's, and what one of them 
 TICKS, DAYS = 288, 30
 CHANGES_A_DAY = 5_000
 
-# List prices in US dollars, of 2025, for a general-purpose v2 account with local redundancy and Flex Consumption.
+PAGES_A_DAY = 100  # of the status, assumed
+POLLS_A_DAY = 2 * 86_400 // 2  # both queues, an instance that never sleeps, every maxPollingInterval of two seconds
+RENEWALS_A_DAY = 86_400 // 12 + 2 * 86_400 // 30
+"""Of leases on blobs, by a host that never sleeps: its own, each timer's (Azure/azure-functions-host 11930, 10505)."""
+
+PROCESSES = 4  # two timers and two queues, each with instances of its own (azure.md §3), that never sleep
+GROUPS = PROCESSES + 1  # that scale apart: those, and all pages together
+HOURS = 730  # of a month, as Azure's calculator counts
+INFRA = ROOT / "infra"
+INSTANCE_MB = read(INFRA / "main.bicep").of("param")["instanceMemoryMB"].value
+MEMORY_GB = INSTANCE_MB / 1024  # billed while a function runs
+ENDPOINTS = len(read(INFRA / "modules/network.bicep").of("var")["targets"].value)
+ALERT_RULES = len(read(INFRA / "modules/alerts.bicep").of("var")["rules"].value)
+"""Looked at every five minutes. In an ordinary month no alert is on, so that none of their dimensions counts."""
+
+RECORD = 1_000  # bytes of a line in a log that isn't ours, assumed
+HOST_RECORDS = 4  # that the Functions host writes of a call, assumed
+ALWAYS_READY = 2  # of each group, kept by zone redundancy (learn.microsoft.com, reliability-functions, 2025)
+
+# List prices in US dollars, of 2025: a general-purpose v2 account with local redundancy, Flex Consumption. Those of
+# queues, blobs, alerts, network, vault and other plans are also in the expected results of infracost's tests, taken
+# from Azure's price list; those of Flex on demand in modal.com's guide of May 2025. They vary by region.
 TABLE_OPERATIONS = 0.00036 / 10_000
 QUEUE_OPERATIONS = 0.004 / 10_000
+BLOB_OPERATIONS = 0.0044 / 10_000  # a lease is one of "all other" (learn.microsoft.com, map-rest-apis, 2025)
 TABLE_GB = 0.045
+ZONES = 1.25  # times as much for a GB in three zones
 GB_SECOND = 0.000026
 FREE_GB_SECONDS = 100_000
-MEMORY_GB = 2.0  # of an instance; billed while a function runs
-POLLS_A_DAY = 2 * 86_400 // 2  # both queues, an instance that never sleeps, every maxPollingInterval of two seconds
+EXECUTION = 0.40 / 1_000_000
+FREE_EXECUTIONS = 250_000
+LEAST_S = 1.0  # billed of each execution (learn.microsoft.com, flex-consumption-plan, 2025)
+READY_GB_SECOND, READY_WORK_GB_SECOND = 0.000004, 0.000016  # always ready, and at work; no source found for either
+LOG_GB = 2.30  # no source found; infracost's region has 2.99
+FREE_LOG_GB = 5
+ALERT_RULE = 1.50
+VAULT_OPERATION = 0.03 / 10_000
+ENDPOINT_HOUR, DNS_ZONE = 0.01, 0.50
+EP1 = HOURS * (1 * 0.173 + 3.5 * 0.0123)  # a core, and GB
+B1 = HOURS * 0.017  # Linux
+
+
+Line = tuple[str, float, float]
+"""What it is, how many, and US dollars."""
 
 
 @dataclass(frozen=True)
@@ -116,33 +153,136 @@ def tables() -> Iterator[str]:
         yield f"| peak memory, {part} | {' | '.join(str(run['rss_mb']['peak']) + ' MB' for run, _ in each)} |"
 
 
+@dataclass(frozen=True)
+class Month:
+    """What 100,000 opportunities with 5,000 changes a day ask of Azure in a month."""
+
+    changes: int  # of a busy tick
+    calls: float  # of Marketo
+    tables: float  # operations on them, and so on
+    queues: float
+    polls: float
+    renewals: float
+    stored_gb: float
+    executions: float
+    seconds: float
+    log_gb: float
+
+    @classmethod
+    def measured(cls) -> Month:
+        tick, sent = _recorded("tick.json"), _recorded("telemetry.json")
+        busy, idle, watch = tick["busy"], tick["idle"]["later"], tick["watch"]["later"]
+        busy_ticks = CHANGES_A_DAY / busy["flow"]["handled"]
+
+        def all_day(of_busy: float, of_idle: float, of_watch: float, of_page: float = 0) -> float:
+            return busy_ticks * of_busy + TICKS * (of_idle + of_watch) + PAGES_A_DAY * of_page
+
+        executions = all_day(2, 1, 1, 1)
+        bytes_sent = all_day(
+            sent["busy tick"]["bytes"] + sent["its delivery"]["bytes"],
+            *(sent[name]["bytes"] for name in ("idle tick", "look", "status page")),
+        )
+        nothing = PROCESSES * 24 * 60 * sent["nothing"]["bytes"]
+        # A call reads one secret at most, which is a line in the vault's log as each renewal is one in the blobs'.
+        records = HOST_RECORDS * executions + RENEWALS_A_DAY + executions
+        return cls(
+            changes=busy["flow"]["handled"],
+            calls=DAYS * busy_ticks * busy["marketo"]["calls"],
+            tables=DAYS * all_day(*(_operations(run, "table") for run in (busy, idle, watch))),
+            queues=DAYS * all_day(*(_operations(run, "queue") for run in (busy, idle, watch))),
+            polls=DAYS * POLLS_A_DAY,
+            renewals=DAYS * RENEWALS_A_DAY,
+            stored_gb=_recorded("million.json")["100000"]["storage_mb"] / 1000,
+            executions=DAYS * executions,
+            seconds=DAYS * all_day(*(max(LEAST_S, run["wall_s"]) for run in (busy, idle, watch)), LEAST_S),
+            log_gb=DAYS * (bytes_sent + nothing + records * RECORD) / 1e9,
+        )
+
+    def storage(self) -> Sequence[Line]:
+        return (
+            ("operations on tables", self.tables, self.tables * TABLE_OPERATIONS),
+            ("operations on queues, ours", self.queues, self.queues * QUEUE_OPERATIONS),
+            ("operations on queues, a host that polls all day", self.polls, self.polls * QUEUE_OPERATIONS),
+            ("operations on blobs, locks of a host that never sleeps", self.renewals, self.renewals * BLOB_OPERATIONS),
+            ("GB stored", self.stored_gb, self.stored_gb * TABLE_GB),
+        )
+
+    def flex(self) -> Sequence[Line]:
+        gb_seconds = self.seconds * MEMORY_GB
+        billed = max(0.0, gb_seconds - FREE_GB_SECONDS)
+        return (
+            (f"GB-seconds, {FREE_GB_SECONDS:,} of them free", gb_seconds, billed * GB_SECOND),
+            (f"calls, {FREE_EXECUTIONS:,} of them free", self.executions, self._calls_beyond(FREE_EXECUTIONS)),
+        )
+
+    def ready(self) -> float:
+        """Dollars for the app with two instances of each group in different zones, always there; nothing is free."""
+        kept = ALWAYS_READY * GROUPS * HOURS * 3600 * MEMORY_GB * READY_GB_SECOND
+        return kept + self.seconds * MEMORY_GB * READY_WORK_GB_SECOND + self._calls_beyond(0)
+
+    def rest(self) -> Sequence[Line]:
+        beyond = max(0.0, self.log_gb - FREE_LOG_GB)
+        return (
+            (f"GB of telemetry and logs, {FREE_LOG_GB} of them free", self.log_gb, beyond * LOG_GB),
+            ("alert rules", ALERT_RULES, ALERT_RULES * ALERT_RULE),
+            ("secrets read, one at each call", self.executions, self.executions * VAULT_OPERATION),
+        )
+
+    def _calls_beyond(self, free: int) -> float:
+        return max(0.0, self.executions - free) * EXECUTION
+
+
 def month() -> Iterator[str]:
-    """100,000 opportunities, 5,000 changes a day: operations of the storage account, and dollars."""
-    tick = _recorded("tick.json")
-    busy, idle, watch = tick["busy"], tick["idle"]["later"], tick["watch"]["later"]
-    busy_ticks = CHANGES_A_DAY / tick["busy"]["flow"]["handled"]
-    tables, queues = (
-        DAYS
-        * (busy_ticks * _operations(busy, service) + TICKS * (_operations(idle, service) + _operations(watch, service)))
-        for service in ("table", "queue")
+    """Operations of the storage account, and dollars."""
+    found = Month.measured()
+    calls = (f"Marketo calls, ticks of {found.changes} changes", found.calls, 0.0)
+    yield from _priced((calls, *found.flex(), *found.storage()))
+
+
+def hosting() -> Iterator[str]:
+    """All that infra/ creates."""
+    found = Month.measured()
+    named = (
+        ("function app", found.flex()),
+        ("storage account", found.storage()),
+        ("", found.rest()),
     )
-    polls = DAYS * POLLS_A_DAY
-    seconds = DAYS * (busy_ticks * busy["wall_s"] + TICKS * (idle["wall_s"] + watch["wall_s"]))
-    billed = max(0.0, seconds * MEMORY_GB - FREE_GB_SECONDS)
-    gigabytes = _recorded("million.json")["100000"]["storage_mb"] / 1000
-    calls = DAYS * busy_ticks * busy["marketo"]["calls"]
-    lines = (
-        (f"Marketo calls, ticks of {busy['flow']['handled']} changes", calls, 0.0),
-        ("operations on tables", tables, tables * TABLE_OPERATIONS),
-        ("operations on queues, ours", queues, queues * QUEUE_OPERATIONS),
-        ("operations on queues, a host that polls all day", polls, polls * QUEUE_OPERATIONS),
-        (f"GB-seconds, {FREE_GB_SECONDS:,} of them free", seconds * MEMORY_GB, billed * GB_SECOND),
-        ("GB stored", gigabytes, gigabytes * TABLE_GB),
-    )
+    lines = [(f"{of}: {name}" if of else name, *more) for of, part in named for name, *more in part]
+    yield from _priced(lines)
+    together = _dollars(lines)
+    network = ENDPOINTS * (HOURS * ENDPOINT_HOUR + DNS_ZONE)
+    zones = found.ready() - _dollars(found.flex()) + found.stored_gb * TABLE_GB * (ZONES - 1)
+    for name, number, dollars in (
+        ("with `PRIVATE_NETWORK`: private endpoints, each with a DNS zone", ENDPOINTS, network),
+        (f"with `ZONE_REDUNDANT`: instances of {INSTANCE_MB:,} MB, always ready", ALWAYS_READY * GROUPS, zones),
+    ):
+        yield f"| {name} | {number} | {together + dollars:.2f} |"
+    yield f"| with both | | {together + network + zones:.2f} |"
+
+
+def plans() -> Iterator[str]:
+    """The same work on other plans: what the plan itself costs, and with the rest of `hosting`."""
+    found = Month.measured()
+    rest = _dollars((*found.storage(), *found.rest()))
+    yield "| plan | paid for | US dollars a month | with everything else |\n|---|---|---:|---:|"
+    for name, what, dollars in (
+        ("Flex Consumption", "seconds at work", _dollars(found.flex())),
+        ("Flex Consumption in three zones", f"{ALWAYS_READY * GROUPS} instances, always ready", found.ready()),
+        ("Premium, EP1", "one instance, a core and 3.5 GB, always there", EP1),
+        ("App Service, B1", "one machine, a core and 1.75 GB, always on", B1),
+    ):
+        yield f"| {name} | {what} | {dollars:.2f} | {dollars + rest:.2f} |"
+
+
+def _priced(lines: Sequence[Line]) -> Iterator[str]:
     yield "| a month | how many | US dollars |\n|---|---:|---:|"
     for name, number, dollars in lines:
-        yield f"| {name} | {f'{number:.2f}' if number < 1 else f'{number:,.0f}'} | {dollars:.2f} |"
-    yield f"| together | | {sum(dollars for _, _, dollars in lines):.2f} |"
+        yield f"| {name} | {f'{number:.2g}' if number < 10 else f'{number:,.0f}'} | {dollars:.2f} |"
+    yield f"| together | | {_dollars(lines):.2f} |"
+
+
+def _dollars(lines: Iterable[Line]) -> float:
+    return sum(dollars for _, _, dollars in lines)
 
 
 def span(seconds: float) -> str:
@@ -279,6 +419,8 @@ PLACES: Mapping[str, Mapping[str, Callable[[], Iterator[str]]]] = {
         "pace": lambda: pace.report(_recorded("pace.json")),
         "month": month,
     },
+    "docs/deploy.md": {"hosting": hosting},
+    "docs/decisions/0029-hosting.md": {"plans": plans},
 }
 
 

@@ -118,7 +118,7 @@ param instanceMemoryMB int = 2048
 @description('Most instances for each function: more than Marketo takes calls at once would only wait for each other. Where a region refuses fewer than 40, say 40: nothing but the bill depends on it.')
 param maximumInstanceCount int = marketoConcurrency
 
-@description('Three availability zones for the plan and the storage account. It can be chosen only at the first deployment.')
+@description('Three availability zones for the plan and the storage account. Azure then keeps two instances ready for each function, which costs far more than all else.')
 param zoneRedundant bool = false
 
 @description('A virtual network with private endpoints: storage account and vault then have no public address.')
@@ -137,7 +137,7 @@ param logRetentionDays int = 30
 param logDailyCapGb int = 1
 
 @minValue(0)
-@description('Budget of the resource group for a month, in the currency of the subscription. 0: none. Needs alertEmails and budgetStart.')
+@description('Budget of the resource group for a month, in the currency of the subscription. 0: none. Needs ALERT_EMAILS and BUDGET_START.')
 param budgetAmount int = 0
 
 @description('First day of the month in which the budget was made, such as 2026-12-01. Azure refuses to change it later.')
@@ -149,10 +149,23 @@ var token = toLower(uniqueString(subscription().id, environmentName, location))
 var allTags = union(tags, { 'azd-env-name': environmentName })
 var emails = empty(alertEmails) ? [] : split(replace(alertEmails, ' ', ''), ',')
 
+// What no constraint of a single parameter can say. It stops the deployment before anything is made.
+var registration = dataverseSignIn != 'managedIdentity' && (empty(dataverseTenantId) || empty(dataverseClientId))
+  ? ['DATAVERSE_SIGN_IN=${dataverseSignIn} needs DATAVERSE_TENANT_ID and DATAVERSE_CLIENT_ID.']
+  : []
+var visitors = statusSignIn == 'entra' && empty(statusClientId) ? ['STATUS_SIGN_IN=entra needs STATUS_CLIENT_ID.'] : []
+var spending = budgetAmount > 0 && (empty(emails) || empty(budgetStart))
+  ? ['BUDGET_AMOUNT needs ALERT_EMAILS and BUDGET_START.']
+  : []
+var addresses = startsWith(dataverseUrl, 'https://') && startsWith(marketoUrl, 'https://')
+  ? []
+  : ['DATAVERSE_URL and MARKETO_URL must begin with https://.']
+var wrong = concat(registration, visitors, spending, addresses)
+
 resource group 'Microsoft.Resources/resourceGroups@2024-11-01' = {
   name: 'rg-${environmentName}'
   location: location
-  tags: allTags
+  tags: empty(wrong) ? allTags : fail(join(wrong, ' '))
 }
 
 module identity 'modules/identity.bicep' = {
@@ -263,6 +276,33 @@ module app 'modules/app.bicep' = {
   }
 }
 
+var statusPage = 'https://${app.outputs.host}/api/status'
+
+module alerts 'modules/alerts.bicep' = {
+  name: 'alerts'
+  scope: group
+  params: {
+    token: token
+    location: location
+    tags: allTags
+    insightsId: monitoring.outputs.insightsId
+    live: live
+    emails: emails
+    statusPage: statusPage
+  }
+}
+
+module workbook 'modules/workbook.bicep' = {
+  name: 'workbook'
+  scope: group
+  params: {
+    location: location
+    tags: allTags
+    insightsId: monitoring.outputs.insightsId
+    statusPage: statusPage
+  }
+}
+
 module budget 'modules/budget.bicep' = if (budgetAmount > 0) {
   name: 'budget'
   scope: group
@@ -276,7 +316,7 @@ module budget 'modules/budget.bicep' = if (budgetAmount > 0) {
 // What the command line needs, under the names that it reads: `azd env get-values` prints it. No secret is among it.
 output AZURE_RESOURCE_GROUP string = group.name
 output FUNCTION_APP string = app.outputs.name
-output STATUS_PAGE string = 'https://${app.outputs.host}/api/status'
+output STATUS_PAGE string = statusPage
 output KEY_VAULT string = vault.outputs.name
 output IDENTITY_CLIENT_ID string = identity.outputs.clientId
 output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMappin
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
@@ -84,19 +85,31 @@ _freshness = _meter.create_histogram(
     explicit_bucket_boundaries_advisory=(30, 60, 120, 300, 450, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400),
 )
 _calls = _meter.create_counter("sync.calls", description="requests sent to Dataverse and Marketo, by what they came to")
-_gauges = {
-    name: _meter.create_gauge(f"sync.{name}", unit=unit, description=text)
-    for name, unit, text in (
-        ("backlog.messages", "", "messages that wait, by lane"),
-        ("backlog.records", "", "about how many records they hold, by lane"),
-        ("oldest.pending", "s", "age of the oldest change that is not in Marketo"),
-        ("parked", "", "records that are parked, by kind and reason"),
-        ("budget.left", "", "Marketo calls that are left of today's share"),
-        ("tick.age", "s", "since the last tick"),
-        ("poison", "", "messages in the poison queues, by lane"),
-        ("alert", "", "1 while an alert is on, else 0; by name"),
-    )
-}
+GAUGES = (
+    ("backlog.messages", "", "messages that wait, by lane"),
+    ("backlog.records", "", "about how many records they hold, by lane"),
+    ("oldest.pending", "s", "age of the oldest change that is not in Marketo"),
+    ("parked", "", "records that are parked, by kind and reason"),
+    ("budget.left", "", "Marketo calls that are left of today's share"),
+    ("tick.age", "s", "since the last tick"),
+    ("poison", "", "messages in the poison queues, by lane"),
+    ("alert", "", "1 while an alert is on, else 0; by name"),
+)
+_looked: dict[str, list[metrics.Observation]] = {}  # of the last look, by gauge, until it is sent
+
+
+def _observe(meter: metrics.Meter) -> None:
+    """Each look is sent once. A gauge that is set would be sent every minute until its process ends: an instance that
+    looks no more would go on telling old alerts, and nobody would miss the look that does not come."""
+    for name, unit, text in GAUGES:
+        meter.create_observable_gauge(f"sync.{name}", [partial(_taken, name)], unit=unit, description=text)
+
+
+def _taken(name: str, _: metrics.CallbackOptions) -> list[metrics.Observation]:
+    return _looked.pop(name, [])
+
+
+_observe(_meter)
 
 _exporting = False
 _flushing: threading.Thread | None = None
@@ -285,10 +298,12 @@ def fresh(ages: Sequence[float]) -> dict[str, list[float]]:
 
 
 def measure(found: Mapping[str, Any]) -> None:
-    """Set the gauges from a status (flows.status); of what nobody knows nothing is said."""
+    """The gauges of a status (flows.status); of what nobody knows nothing is said."""
+    look: dict[str, list[metrics.Observation]] = {}
     for name, value, attributes in _measured(found):
         if value is not None:
-            _gauges[name].set(value, attributes)
+            look.setdefault(name, []).append(metrics.Observation(value, attributes))
+    _looked.update(look)
 
 
 def _measured(found: Mapping[str, Any]) -> Iterator[tuple[str, float | None, dict[str, str]]]:

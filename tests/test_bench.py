@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from bench.changes import change
 from bench.compare import FIRST, OURS, SCRIPT, TICK, pace
+from bench.documents import FREE_GB_SECONDS, FREE_LOG_GB, GB_SECOND, LOG_GB, MEMORY_GB, Month
 from bench.first_load import GOALS, our_cpu_ms
 from bench.layouts import LAYOUTS
 from bench.meters import PURPOSES, marketo_calls
@@ -257,6 +259,36 @@ def test_a_tick_costs_the_fewest_calls_and_an_idle_one_none(tmp_path: Path) -> N
     assert busy["dataverse"]["requests"] <= 20
     assert (idle["marketo"]["calls"], idle["dataverse"]["requests"]) == (0, 5)
     assert f"| together | {sum(busy['fewest'].values())} | {busy['marketo']['calls']} | |" in printed
+
+
+# --- telemetry, and what a month costs --------------------------------------------------------------------------
+
+
+def test_each_kind_of_call_tells_what_it_sent(tmp_path: Path) -> None:
+    printed, found = run("bench.telemetry", "--opportunities", "1200", folder=tmp_path)
+    calls = {name: line for name, line in found.items() if "by_kind" in line}
+    items = {name: {kind: each["items"] for kind, each in line["by_kind"].items()} for name, line in calls.items()}
+
+    assert items["idle tick"] | {"MetricData": 0} == {"RemoteDependencyData": 6, "MessageData": 1, "MetricData": 0}
+    assert items["its delivery"]["RequestData"] == 1
+    assert items["look"]["RemoteDependencyData"] == 1
+    assert items["look"]["MetricData"] > items["nothing"]["MetricData"] > 0
+    assert all(f"| {name} | {line['items']} | {line['bytes']:,} |" in printed for name, line in calls.items())
+
+
+def test_an_ordinary_month_stays_within_what_is_free() -> None:
+    month = Month.measured()
+
+    assert 0 < month.seconds * MEMORY_GB < FREE_GB_SECONDS
+    assert 0 < month.log_gb < FREE_LOG_GB
+    assert [dollars for _, _, dollars in month.flex()] == [0, 0]
+
+
+def test_what_goes_beyond_it_costs() -> None:
+    month = replace(Month.measured(), seconds=(FREE_GB_SECONDS + 1_000_000) / MEMORY_GB, log_gb=FREE_LOG_GB + 2)
+
+    assert month.flex()[0][2] == pytest.approx(1_000_000 * GB_SECOND)
+    assert month.rest()[0][2] == pytest.approx(2 * LOG_GB)
 
 
 # --- a day's changes ----------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 FILES = sorted((ROOT / "infra").rglob("*.bicep"))
 
+NOT_FOR_CHECKOV = {"main.bicep"}
+"""Its parser does not know `fail`. The file makes nothing but the resource group."""
+
 NOT_IN_THE_SELECTION = ("error: no API version 2024-06-01 of Microsoft.Network in bicep-types-az",)
 """Private DNS zones have versions of their own, which the selection of types in `../shared` does not hold."""
 
@@ -62,11 +65,12 @@ def checkov() -> Found:
     """What the scanner finds; a file that it can't read counts as a finding."""
     done = _run([str(tool("checkov") / "bin" / "checkov"), "--config-file", "infra/checkov.yaml", "--output", "json"])
     try:
-        summary = json.loads(done.stdout)["summary"]
+        result = json.loads(done.stdout)
+        summary, unread = result["summary"], {Path(each).name for each in result["results"]["parsing_errors"]}
     except (ValueError, KeyError):
         return Found("checkov", "failed", "it printed no result", done.stdout + done.stderr)
-    good = summary["passed"] and not summary["failed"] and not summary["parsing_errors"]
-    text = f"{summary['passed']} passed, {summary['failed']} failed, {summary['parsing_errors']} files not read"
+    good = summary["passed"] and not summary["failed"] and unread <= NOT_FOR_CHECKOV
+    text = f"{summary['passed']} passed, {summary['failed']} failed, not read: {', '.join(sorted(unread)) or 'none'}"
     return Found("checkov", "ok" if good else "failed", text, done.stdout)
 
 

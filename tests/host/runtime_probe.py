@@ -62,14 +62,14 @@ async def index(app_dir: str) -> list[Any]:
     return list(metadata.function_metadata_results)
 
 
-async def call(function: Any) -> dict[str, object]:
-    """How it ended; for HTTP with the status and the body it answered."""
+async def call(function: Any, given: Datum | None = None, *, traceparent: str = "") -> dict[str, object]:
+    """How it ended; for HTTP with the status and the body it answered. With *given*, that is what it is called with."""
     trigger = next(binding for binding in bindings(function) if binding["type"].endswith("Trigger"))
     argument, metadata = INPUTS[trigger["type"]](trigger)
-    inputs = [(trigger["name"], argument)]
+    inputs = [(trigger["name"], given or argument)]
     invocation, identity = str(uuid.uuid4()), function.function_id
     succeeded, returned, _, error, _ = await native_invocation.invocation_request_native(
-        invocation, identity, inputs, metadata
+        invocation, identity, inputs, metadata, traceparent, ""
     )
     return {"succeeded": succeeded, "error": error} | (answered(returned) if succeeded else {})
 

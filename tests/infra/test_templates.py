@@ -316,6 +316,19 @@ def test_every_parameter_can_be_set_with_azd() -> None:
     assert asked == {"environmentName", "location", "dataverseUrl", "marketoUrl", "marketoClientId"}
 
 
+def test_what_contradicts_itself_stops_the_deployment_at_its_first_resource() -> None:
+    assert MAIN.values("group")["tags"] == "empty(wrong) ? allTags : fail(join(wrong, ' '))"
+    given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
+    variables = {each["value"].strip("${}") for each in given.values()}
+    parts = re.findall(r"\w+", MAIN.values("wrong").removeprefix("concat"))
+    for part in parts:
+        named = set(re.findall(r"[A-Z]+(?:_[A-Z]+)+", MAIN.values(part)))
+        assert named, part
+        assert named <= variables, part
+    for name, module in MAIN.of("module").items():
+        assert module.value["scope"] == "group", name
+
+
 def test_what_is_called_as_a_setting_is_passed_as_that_setting() -> None:
     given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
     for name, each in MAIN.of("param").items():

@@ -49,5 +49,6 @@ def measured(patch: pytest.MonkeyPatch) -> Iterator[Measured]:
     patch.setattr(telemetry, "_tracer", spans.get_tracer("test"))
     patch.setattr(telemetry, "_freshness", meter.create_histogram("sync.freshness"))
     patch.setattr(telemetry, "_calls", meter.create_counter("sync.calls"))
-    patch.setattr(telemetry, "_gauges", {name: meter.create_gauge(f"sync.{name}") for name in telemetry._gauges})
+    patch.setattr(telemetry, "_looked", {})
+    telemetry._observe(meter)
     yield Measured(exporter, reader)

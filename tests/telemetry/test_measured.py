@@ -312,6 +312,24 @@ def test_a_status_becomes_gauges_and_what_nobody_knows_is_left_out(seen: Measure
     }
 
 
+def test_a_look_is_sent_once(seen: Measured) -> None:
+    """What an instance said that looks no more is no news: who misses the look must see that it does not come."""
+    telemetry.measure(a_status())
+
+    assert seen.points("sync.alert")
+    assert seen.metrics() == []
+
+
+def test_what_a_look_no_longer_finds_is_not_said_again(seen: Measured) -> None:
+    parked = {"kind": "opportunity", "state": "parked", "reason": "1003", "count": 1}
+    telemetry.measure(a_status(**{"not in step": [parked]}))
+    assert len(seen.points("sync.parked")) == 2
+
+    telemetry.measure(a_status())
+
+    assert [attributes["reason"] for attributes, _ in seen.points("sync.parked")] == ["others"]
+
+
 def test_reasons_without_number_are_few_metrics(seen: Measured) -> None:
     parked = [{"kind": "opportunity", "state": "parked", "reason": f"reason {n}", "count": 100 - n} for n in range(50)]
     waiting = {"kind": "opportunity", "state": "waiting", "reason": "people: 1 not in Marketo", "count": 3}

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from sync_core.rules.alerts import ALERTS
 from sync_core.telemetry import SDK_SETTINGS
 from tests.telemetry.conftest import ADDRESS, PERSONAL, SECRETS, Services
 from tests.telemetry.ingestion import KEY, data, operation, parent
 from tests.telemetry.worker_run import SPAN, TRACE
+from tools.kql import stored
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -106,6 +108,23 @@ def test_metrics_arrive(first: dict[str, Any]) -> None:
     assert ("Marketo", "opportunities.json", "200") in calls
     assert ("Dataverse", "opportunity", "200") in calls
     assert [point["count"] for point, _ in points if point["name"] == "sync.freshness"] == [1]
+
+
+def test_a_look_arrives_as_the_alert_rules_ask_for_it(services: Services) -> None:
+    """infra/queries/alerts.kql: a row for each alert in each look, with its name as `alert`, and 0 or 1 as its sum."""
+    connection = {"APPLICATIONINSIGHTS_CONNECTION_STRING": services.connection}
+
+    found = services.in_the_worker("watch", **connection, **EXPORTED, **SDK_SETTINGS)
+
+    assert found["calls"][-1]["succeeded"], found["calls"]
+    sent = [(each, data(each)["metrics"][0], data(each)["properties"]) for each in services.stub.of("MetricData")]
+    looks = [(each["time"], point, told) for each, point, told in sent if point["name"] == "sync.alert"]
+    assert sorted(told["alert"] for _, _, told in looks) == sorted(ALERTS)
+    assert {point["value"] for _, point, _ in looks} <= {0, 1}
+    assert {(point["count"], *told) for _, point, told in looks} == {(1, "alert")}
+    assert len({at for at, _, _ in looks}) == 1
+    asked = set(re.findall(r'"(sync\.[a-z.]+)"', "".join(stored().values())))
+    assert asked - {point["name"] for _, point, _ in sent} == set()
 
 
 def test_nothing_of_it_is_personal_or_secret(services: Services, first: dict[str, Any]) -> None:

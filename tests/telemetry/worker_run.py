@@ -94,6 +94,8 @@ async def run(app_dir: str) -> dict[str, object]:
                 bodies.append(b64decode(message.content).decode())
                 calls.append(await call("sync_opportunities", "message", *queue_input(message)))
                 queue.delete_message(message)
+        if "watch" in sys.argv:
+            calls.append(await call("watch_sync", "timer", *timer_input(None)))
         return {
             "told": answer.capabilities.get("WorkerOpenTelemetryEnabled", ""),
             "calls": calls,

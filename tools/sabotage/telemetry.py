@@ -41,6 +41,14 @@ CHANGES = (
         "pool.map(function, todo)",
         OF_MEASURED + "test_spans_of_other_threads_hang_below_the_callers",
     ),
+    Change(
+        "what an instance saw sent until it ends",
+        "5",
+        TELEMETRY,
+        "    return _looked.pop(name, [])\n",
+        "    return _looked.get(name, [])\n",
+        OF_MEASURED + "test_a_look_is_sent_once",
+    ),
     # --- ids of requests, counts and codes only (§2.10) ---------------------------------------------------------
     Change(
         "addresses with queries sent by instrumented libraries",
