@@ -23,22 +23,12 @@ from typing import Any
 
 from bench.recording import parser, record
 from bench.services import ROOT
-
-MODULES = ("function_app", "sync_core.wiring")
-"""In the order in which a process imports them."""
+from tools.package import MODULES, TIMED
 
 GOAL_S = 0.8  # to import the first one, which the host does before anything else
 TOP = 8
 COMPILED, PLAIN = "with .pyc", "without .pyc"
 
-TIMED = """
-from time import perf_counter
-from importlib import import_module
-for name in {modules}:
-    start = perf_counter()
-    import_module(name)
-    print(perf_counter() - start)
-"""
 LINE = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)  # own µs, and those below
 
 Figures = dict[str, Any]
@@ -62,7 +52,7 @@ def measure(runs: int) -> Figures:
 
 def _seconds(environment: dict[str, str]) -> list[float]:
     """Of importing each of `MODULES`, in a new interpreter."""
-    return [float(line) for line in _python(["-c", TIMED.format(modules=MODULES)], environment).stdout.split()]
+    return [float(line) for line in _python(["-c", TIMED], environment).stdout.split()]
 
 
 def _own_time() -> Iterator[Counter[str]]:

@@ -70,6 +70,6 @@ def _run(name: str, command: list[str]) -> None:
         raise EnvironmentFailed(f"The environment {name} can't be made: {error}") from error
     if done.returncode:
         raise EnvironmentFailed(
-            f"The environment {name} can't be made. This failed: {' '.join(command)}\n{done.stderr.strip()}\n"
+            f"The environment {name} can't be made. This failed: {' '.join(command)}\n{done.stderr.strip()[-2_000:]}\n"
             "It downloads packages: is the network there, and does pip reach its registry?"
         )

@@ -13,19 +13,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.environments import PINS, ROOT, EnvironmentFailed, environment, tool
+from tools.environments import PINS, ROOT, EnvironmentFailed, tool
 
 OLDEST = "3.11"
 NEWER = {"runtime": ["--no-deps", "--python-version", "3.13"]}
 """Locks for another Python: the Makefile installs the Functions runtime against its word."""
 
 
-def asked(root: Path = ROOT) -> list[Path]:
-    """Every `.in` file, relative to *root*; each after those that it reads."""
-    names = ["requirements.in", "requirements-dev.in"]
-    return [Path(name) for name in names] + sorted(
-        path.relative_to(root) for path in (root / PINS.relative_to(ROOT)).glob("*.in")
-    )
+def asked() -> list[Path]:
+    """Every `.in` file, relative to the root; each after those that it reads."""
+    ours = [Path("requirements.in"), Path("requirements-dev.in")]
+    return [*ours, *sorted(path.relative_to(ROOT) for path in PINS.glob("*.in"))]
 
 
 def compiling(asked_for: Path) -> list[str]:
@@ -35,18 +33,12 @@ def compiling(asked_for: Path) -> list[str]:
     return ["--universal", "--generate-hashes", *python, "--output-file", target, asked_for.as_posix()]
 
 
-def uv() -> Path:
-    """uv's program; where nothing is pinned yet, the newest."""
-    pinned = (PINS / "uv.txt").exists()
-    return (tool("uv") if pinned else environment("uv", ["uv"])) / "bin" / "uv"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.lock", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that are allowed")
     upgrade = ["--upgrade"] if parser.parse_args(arguments).upgrade else []
     try:
-        program = str(uv())
+        program = str(tool("uv") / "bin" / "uv")
     except EnvironmentFailed as error:
         print(error, file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -74,13 +75,14 @@ def build(home: Path = HOME, root: Path = ROOT) -> Package:
         raise PackageError(
             f"Not in the package: {', '.join(missing)}. Does git track it, and .funcignore let it through?"
         )
+    contents = {name: content(root / name) for name in names}
     home.mkdir(parents=True, exist_ok=True)
     path = home / f"opportunity-sync-{sync_core.__version__}.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in names:
+        for name, data in contents.items():
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.external_attr = READABLE
-            archive.writestr(entry, content(root / name))
+            archive.writestr(entry, data)
     whole = path.read_bytes()
     digest = hashlib.sha256(whole).hexdigest()
     return Package(str(path), sync_core.__version__, len(names), len(whole), digest, uncommitted(root))
@@ -112,7 +114,7 @@ def _let_through(names: list[str], root: Path) -> list[str]:
 def _git(root: Path, *words: str) -> list[str]:
     try:
         done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)  # noqa: S603, S607 - git
-    except FileNotFoundError as error:
+    except OSError as error:
         raise PackageError("git is not installed: what it tracks is what is packed.") from error
     except subprocess.CalledProcessError as error:
         raise PackageError(f"What is packed is what git tracks, but: {error.stderr.strip()}") from error
@@ -155,7 +157,7 @@ def imports(python: Path, folder: Path) -> dict[str, float]:
 
 
 def report(package: Package, price: Cost) -> Iterator[str]:
-    yield f"{Path(package.path).relative_to(ROOT)}: {package.files} files, {package.bytes / 1e6:.2f} MB"
+    yield f"{os.path.relpath(package.path)}: {package.files} files, {package.bytes / 1e6:.2f} MB"
     yield f"sha256 {package.sha256}"
     yield f"dependencies, installed: {price.dependencies_bytes / 1e6:.0f} MB"
     for name, seconds in price.import_s.items():

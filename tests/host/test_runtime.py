@@ -17,11 +17,11 @@ PROBE = Path(__file__).parent / "runtime_probe.py"
 RUNTIME = Path(sys.prefix) / "functions-runtime"
 
 
-def in_the_runtime(app_dir: Path, **settings: str) -> dict[str, Any]:
-    """What the probe says of *app_dir*, with *settings* and nothing else in the environment."""
+def in_the_runtime(app_dir: Path, *, python: str = sys.executable, **settings: str) -> dict[str, Any]:
+    """What the probe says of *app_dir*, run by *python*, with *settings* and nothing else in the environment."""
     assert RUNTIME.is_dir(), "the Functions runtime is not installed: run `make setup`"
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(RUNTIME), **settings}
-    command = [sys.executable, str(PROBE), str(app_dir)]
+    command = [python, str(PROBE), str(app_dir)]
     probe = subprocess.run(command, env=environment, cwd=app_dir, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     assert probe.returncode == 0, probe.stderr
     answer: dict[str, Any] = json.loads(probe.stdout.splitlines()[-1])

@@ -30,7 +30,7 @@ GOOD, BAD, USAGE, STOPPED = 0, 1, 2, 130
 SOME_FAILED = 1  # pytest's exit code; others mean that it could not run the test: nothing was seen
 TOLD = 3000  # characters of what pytest printed
 INSTALLED = (".azurite", ".browser")
-LEFT_OUT = (".git", ".venv", *INSTALLED, ".state", ".hypothesis", ".*_cache")
+LEFT_OUT = (".git", ".venv", *INSTALLED, ".infra", ".package", ".state", ".hypothesis", ".*_cache")
 FAILED = re.compile(r"^FAILED (.+?)(?: - .*)?$", re.MULTILINE)
 ERROR = re.compile(r"^E  +(.+)$", re.MULTILINE)
 
