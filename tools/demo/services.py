@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from tools.azurite import azurite
+from tools.azurite import Ports, azurite
 from tools.demo.screen import Failed
 from tools.emulators.admin import Admin
 from tools.emulators.serving import certificate_authority
@@ -41,14 +43,24 @@ PAGE_LINE = re.compile(r"^status_page: \S+ (http://[^/]+/api/status)", re.MULTIL
 OURS = ("DATAVERSE_", "MARKETO_", "SYNC_", "AzureWebJobs")
 
 
-def new_folder() -> Path:
+def new_folder(state: Path = STATE) -> Path:
     """A folder for the logs of this run; of earlier ones the newest are kept."""
-    STATE.mkdir(parents=True, exist_ok=True)
-    for old in sorted(STATE.iterdir())[: 1 - KEPT_RUNS]:
+    state.mkdir(parents=True, exist_ok=True)
+    for old in sorted(state.iterdir())[: 1 - KEPT_RUNS]:
         shutil.rmtree(old, ignore_errors=True)
-    folder = STATE / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    folder = state / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
     folder.mkdir()
     return folder
+
+
+def shown(path: Path) -> str:
+    """As seen from here, where that is shorter."""
+    return os.path.relpath(path) if Path.cwd() in path.parents else str(path)
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    """For signals: end as after Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 class Program:
@@ -146,12 +158,23 @@ class Host(Program):
         return whole.decode(errors="replace").splitlines()
 
 
-class Services:
-    """Everything that runs, from `with` to its end."""
+@dataclass(frozen=True)
+class Places:
+    """Loopback ports (0 or None: free ones) and the folder of certificates."""
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    dataverse: int
+    marketo: int
+    storage: Ports | None
+    certificates: Path
+
+
+class Services:
+    """Everything that runs, from `with` to its end; on free ports, with certificates of its own, without *places*."""
+
+    def __init__(self, folder: Path, seed: int, places: Places | None = None) -> None:
         self.folder = folder
         self.seed = seed
+        self.places = places or Places(0, 0, None, folder / "certificates")
         self._stack = ExitStack()
 
     def __enter__(self) -> Services:
@@ -164,10 +187,10 @@ class Services:
         self._stack.close()
 
     def _start(self) -> None:
-        self.ca = certificate_authority(self.folder / "certificates").resolve()
+        self.ca = certificate_authority(self.places.certificates).resolve()
         plain = without_ours(os.environ)
         programs = [self._emulator("dataverse", plain), self._emulator("marketo", plain)]
-        storage = self._stack.enter_context(azurite())
+        storage = self._stack.enter_context(azurite(ports=self.places.storage))
         dataverse, marketo = (program.facts()[program.name] for program in programs)
         self.dataverse_url, self.marketo_url = dataverse["url"], marketo["url"]
         self.dataverse, self.marketo = self.dataverse_admin(), self.marketo_admin()
@@ -178,6 +201,7 @@ class Services:
 
     def _emulator(self, name: str, environment: Mapping[str, str]) -> Program:
         options = ["--folder", str(self.ca.parent), "--seed", str(self.seed)]
+        options += ["--port", str(self.places.dataverse), "--marketo-port", str(self.places.marketo)]
         program = Program(name, ["tools.emulators", name, *options], self.folder, environment)
         self._stack.callback(program.stop)
         return program
