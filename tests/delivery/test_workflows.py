@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,25 +157,12 @@ def test_two_deployments_of_one_environment_never_overlap() -> None:
     assert deployment()["concurrency"] == {"group": "deploy-${{ inputs.environment }}", "cancel-in-progress": False}
 
 
-def test_a_deployment_gets_every_variable_of_the_parameters_and_no_other() -> None:
-    given = json.loads((ROOT / "infra" / "main.parameters.json").read_text())["parameters"].values()
-    wanted = {match[1] for each in given if (match := re.fullmatch(r"\$\{(\w+)(?:=.*)?\}", str(each["value"])))}
-    passed = {name for name, value in deployment()["env"].items() if value == f"${{{{ vars.{name} }}}}"}
+def test_a_deployment_takes_the_variables_of_its_environment() -> None:
+    (taken,) = [step for step in deployment()["steps"] if "toJSON(vars)" in str(step)]
 
-    assert len(wanted) == len(given)
-    assert passed == wanted | OWN
-    assert deployment()["env"].keys() - passed == {"VERSION", "AZURE_DEV_COLLECT_TELEMETRY"}
-
-
-def test_what_a_deployment_insists_on_has_no_default_in_the_template() -> None:
-    template = (ROOT / "infra" / "main.bicep").read_text()
-    given = json.loads((ROOT / "infra" / "main.parameters.json").read_text())["parameters"]
-    bare = re.findall(r"^param (\w+) \w+$", template, re.MULTILINE)
-    (first,) = [script.text for script in SCRIPTS if "Set the variable" in script.text]
-
-    asked = set(re.findall(r"\b[A-Z]\w*_\w+\b", first.partition("; do")[0]))
-
-    assert asked == {given[name]["value"].strip("${}") for name in bare} | OWN
+    assert taken["env"] == {"VARIABLES": "${{ toJSON(vars) }}"}
+    assert taken["run"] == 'python3 -m tools.azd_variables >> "$GITHUB_ENV"'
+    assert deployment()["env"].keys() == {"VERSION", "AZURE_DEV_COLLECT_TELEMETRY"}
 
 
 def test_what_is_deployed_is_the_package_of_the_release_from_its_tag() -> None:
