@@ -12,13 +12,28 @@ probe_marketo   changes of the experiments on Marketo
 web       changes of the status page
 probe     changes of the experiments
 telemetry changes of what is measured and sent
+upgrade   changes of what becomes of what another version wrote
 runner    pytest in a copy of the tree
 """
 
-from tools.sabotage import adapters, cleanup, flows, probe, probe_marketo, proof, rebuild, repair, rules, telemetry, web
+from tools.sabotage import (
+    adapters,
+    cleanup,
+    flows,
+    probe,
+    probe_marketo,
+    proof,
+    rebuild,
+    repair,
+    rules,
+    telemetry,
+    upgrade,
+    web,
+)
 
 CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES),
     *(*proof.CHANGES, *repair.CHANGES, *rebuild.CHANGES, *cleanup.CHANGES),
     *(*probe_marketo.CHANGES, *probe.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *upgrade.CHANGES,
 )

@@ -891,14 +891,6 @@ CHANGES = (
         INVARIANTS + "test_another_pair_stops_both_functions_before_any_write",
     ),
     Change(
-        "state of a newer version accepted",
-        "2.11",
-        GUARD,
-        'if stored["schema"] > found["schema"]:',
-        'if not stored["schema"]:',
-        INVARIANTS + "test_another_pair_stops_both_functions_before_any_write",
-    ),
-    Change(
         "a Dynamics restored from a backup not noticed",
         "2.11",
         GUARD,
