@@ -23,7 +23,7 @@ from sync_core.model import SCHEMA
 ROOT = Path(__file__).resolve().parent.parent
 HEADING = re.compile(r"^## \[(?P<name>[^\]]+)\](?: - (?P<day>\d{4}-\d{2}-\d{2}))?$", re.MULTILINE)
 NUMBER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
-COMING = re.compile(r"^Will be (\S+?)[,.]", re.MULTILINE)
+COMING = re.compile(r"^Will be (\d+\.\d+\.\d+)\b", re.MULTILINE)
 
 
 class Section(NamedTuple):

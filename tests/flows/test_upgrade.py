@@ -30,7 +30,7 @@ from tools.azurite import Azurite
 from tools.state_dump import PLACE, Dump, hold, store
 
 STATES = sorted((Path(__file__).parent.parent / "data" / "state").glob("*.json"))
-OLDER = [path for path in STATES if '\\"schema\\":%d,' % SCHEMA not in path.read_text(encoding="utf-8")]
+OLDER = [path for path in STATES if f'\\"schema\\":{SCHEMA},' not in path.read_text(encoding="utf-8")]
 LANES = {"opportunity-sync": Lane.FRESH, "opportunity-sync-slow": Lane.SLOW}
 HELD, WAITING, LEFT_ALONE = 3, 2, 1
 TO_POST = {"Deal 4, renamed", "Deal 9", "Deal 5"}  # an edit, a new one, and one that was asked for by `resync`

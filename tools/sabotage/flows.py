@@ -137,11 +137,11 @@ CHANGES = (
         "a poison message deleted before its ids are queued again",
         "2.1 2.9",
         DETECT,
-        """                self._cure(lane, letter)
-                self.world.queue.done_poisoned(lane, letter)
+        """                    self._cure(lane, letter)
+                    self.world.queue.done_poisoned(lane, letter)
 """,
-        """                self.world.queue.done_poisoned(lane, letter)
-                self._cure(lane, letter)
+        """                    self.world.queue.done_poisoned(lane, letter)
+                    self._cure(lane, letter)
 """,
         SABOTAGED + "test_a_crash_before_the_queue_loses_no_poison",
     ),

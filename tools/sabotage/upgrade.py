@@ -143,4 +143,12 @@ CHANGES = (
         "            self._miscounted",
         UPGRADE + "test_what_was_held_is_listed_by_its_reason_and_goes_once_approved",
     ),
+    Change(
+        "a poison message of a newer version set aside as somebody else's",
+        "2.9",
+        "sync_core/flows/detect.py",
+        "        except NotOurs as error:\n            self.world.queue.set_aside",
+        "        except (NotOurs, NewerVersion) as error:\n            self.world.queue.set_aside",
+        TESTS + "test_a_newer_message_stays_in_the_poison_queue",
+    ),
 )
