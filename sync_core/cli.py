@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
     try:
         app = setup(os.environ) if options.run in (_validate, _propose) else engine()
-        if options.run is not _propose:  # which looks at no state
+        if options.run not in (_propose, _sync):  # the one looks at no state, the other at the mapping first
             _check_version(app, options)
         with telemetry.invocation(None), telemetry.command(options.command):
             return int(options.run(app, options))
@@ -364,6 +364,7 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
         if app.world.documents.read("feed", "opportunity") is None:
             raise ConfigurationError(f"a first load needs every mapped field. {told}. Nothing was done.")
         complain(f"left alone for now: {told}")
+    check_version(app.world)
     check_not_paused(app.world)
     take_over(app.world, until=app.world.clock.monotonic() + TIME_BOX_S)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
@@ -871,4 +872,4 @@ def _resume(app: Engine, options: argparse.Namespace) -> int:
     return _said(app, options, done, then if done["was paused"] else "nothing changes: it was not paused")
 
 
-EVER = (_sync, _status, _pause, _resume, _validate)  # these may meet a state that a tick has not taken over yet
+EVER = (_status, _pause, _resume, _validate)  # these may meet a state that a tick has not taken over yet
