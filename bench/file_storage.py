@@ -302,6 +302,9 @@ class FileQueue:
     def set_aside(self, body: str, reason: str) -> None:
         self._send("unreadable", _envelope(body, reason))
 
+    def give_back(self, lane: Lane, body: str, *, after: timedelta) -> None:
+        self._send(_queue_of(lane), body, after)
+
     def probe(self) -> None:
         """There is nothing to sign in to."""
 

@@ -7,7 +7,8 @@ The modules in the order the data meets them:
     wiring        settings in, engine out; the only module that knows every class
     engine        what triggers and command line call; the answer to each class of failure
     flows.world   everything a flow may use
-    flows.guard   pause, the check of the pair, and the removal guard
+    flows.guard   pause, the check of version and pair, and the removal guard
+    flows.migrations  what an earlier version stored, taken over step by step
     flows.applied which mapping the state was made with, and what of it is left alone
     flows.detect  delta links → ids on the queue
     flows.id_file a set of ids as large as the organization, on disk

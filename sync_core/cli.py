@@ -27,19 +27,20 @@ from types import FrameType
 from typing import Any, NoReturn, TextIO
 from uuid import UUID
 
-from sync_core import telemetry
+from sync_core import __version__, telemetry
 from sync_core.audit_report import in_words as audited
 from sync_core.audit_report import write_html, write_json
-from sync_core.engine import Engine
-from sync_core.errors import ConfigurationError, RetryLater, SyncError
+from sync_core.engine import TIME_BOX_S, Engine
+from sync_core.errors import ConfigurationError, NewerVersion, RetryLater, SyncError
 from sync_core.flows import actions, audit, cleanup
 from sync_core.flows.applied import holding, mapped_fields
 from sync_core.flows.cases import Outcome
 from sync_core.flows.explain import MATCHES, explain, named
 from sync_core.flows.export import write_csv
 from sync_core.flows.failures import FAILURES, Choice, by_reason, failures, first, of_ids, plain
-from sync_core.flows.guard import PAUSE, check_not_paused
+from sync_core.flows.guard import PAUSE, check_not_paused, check_taken_over, check_version
 from sync_core.flows.mapped import shown
+from sync_core.flows.migrations import take_over
 from sync_core.flows.observe import suspended
 from sync_core.flows.plan import plan
 from sync_core.flows.probe import check_dynamics, known, open_questions
@@ -105,6 +106,8 @@ def main(arguments: Sequence[str]) -> int:
     logging.getLogger("azure.identity").setLevel(logging.ERROR)
     try:
         app = setup(os.environ) if options.run in (_validate, _propose) else engine()
+        if options.run not in (_propose, _sync):  # the one looks at no state, the other at the mapping first
+            _check_version(app, options)
         with telemetry.invocation(None), telemetry.command(options.command):
             return int(options.run(app, options))
     except ConfigurationError as error:
@@ -122,6 +125,18 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return GOOD
+
+
+def _check_version(app: Engine | Setup, options: argparse.Namespace) -> None:
+    """Nothing is done to a newer state, and little to an older one before a tick has taken it over."""
+    try:
+        if options.run in EVER:
+            check_version(app.world)
+        else:
+            check_taken_over(app.world)
+    except SyncError as error:
+        if options.run is not _validate or isinstance(error, NewerVersion):  # which tells the rest with the others
+            raise
 
 
 def _tell(options: argparse.Namespace, error: str, remedy: str = "") -> None:
@@ -145,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m sync_core",
         description="Keep Marketo opportunities in step with Dynamics 365 Sales. For the settings see README.md.",
     )
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
@@ -348,7 +364,9 @@ def _sync(app: Engine, options: argparse.Namespace) -> int:
         if app.world.documents.read("feed", "opportunity") is None:
             raise ConfigurationError(f"a first load needs every mapped field. {told}. Nothing was done.")
         complain(f"left alone for now: {told}")
+    check_version(app.world)
     check_not_paused(app.world)
+    take_over(app.world, until=app.world.clock.monotonic() + TIME_BOX_S)
     stop, total, troubles = _Stop(), Counter[str](), Counter[str]()
     if options.only:
         _check_known(app, options.only)
@@ -852,3 +870,6 @@ def _resume(app: Engine, options: argparse.Namespace) -> int:
         then = f"{actions.AGAIN}: {AT_NEXT_TICK}"
     done = actions.resume(app.world, who=_who()).values
     return _said(app, options, done, then if done["was paused"] else "nothing changes: it was not paused")
+
+
+EVER = (_status, _pause, _resume, _validate)  # these may meet a state that a tick has not taken over yet

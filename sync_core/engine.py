@@ -5,6 +5,7 @@ The wire's errors become classes in the clients' tables and `rules.verdicts`; wh
 * ConfigurationError   a tick fails with the message; a delivery goes back on the queue, nothing is poisoned
 * RetryLater           back on the queue after the delay asked for; no record is blamed, no attempt counted
 * NotOurs              kept aside with the reason
+* NewerVersion         nothing is done, noted or changed; a delivery goes back as it came
 * anything else        raised: the host tries again, `maxDequeueCount` times, and such deliveries are forced
 """
 
@@ -19,16 +20,34 @@ from textwrap import shorten
 from typing import Any
 
 from sync_core import events, telemetry
-from sync_core.errors import CleaningUp, ConfigurationError, NotOurs, NoTurn, Paused, RetryLater, SyncError
+from sync_core.errors import (
+    CleaningUp,
+    ConfigurationError,
+    NewerVersion,
+    NotOurs,
+    NoTurn,
+    Paused,
+    RetryLater,
+    SyncError,
+    TakingOver,
+)
 from sync_core.flows.audit import piece
 from sync_core.flows.cases import Outcome, seconds_to_wait
 from sync_core.flows.detect import Tick, detect
-from sync_core.flows.guard import check_not_paused, check_pair, set_aside, spend_recheck_calls
+from sync_core.flows.guard import (
+    check_not_paused,
+    check_pair,
+    check_taken_over,
+    check_version,
+    set_aside,
+    spend_recheck_calls,
+)
+from sync_core.flows.migrations import take_over
 from sync_core.flows.reconcile import reconcile
 from sync_core.flows.turns import turn
 from sync_core.flows.watch import watch
 from sync_core.flows.world import World
-from sync_core.messages import decode
+from sync_core.messages import as_it_came, decode
 from sync_core.model import Lane, Work
 from sync_core.rules.pace import with_one_more
 
@@ -37,6 +56,7 @@ AUDIT_BOX_S = 180.0  # of the five minutes until the timer looks again
 NOTHING = Work()
 LONGEST_TROUBLE = 500
 HIDDEN = 100  # messages put back, of which it is remembered since when they wait: the oldest
+GIVE_BACK = timedelta(minutes=1)  # what only another version may handle, or only after a tick
 PAIR_CHECK_S = 3600.0  # the pair is checked when a process starts and hourly: three Dataverse requests
 
 
@@ -53,12 +73,19 @@ class Engine:
             return self._detect(time_box)
 
     def _detect(self, time_box: float) -> Tick:
+        check_version(self.world)
         begun, began = self.world.clock.monotonic(), {"began": self.world.clock.now().isoformat(timespec="seconds")}
         try:
-            self._check()
+            check_not_paused(self.world)
+            take_over(self.world, until=begun + time_box)
+            self._check_pair()
             tick = detect(self.world, time_box=time_box)
         except Paused as paused:
             self._note("detect", begun, {"paused": str(paused), **began})
+            return Tick()
+        except TakingOver as waits:
+            events.info("tick.taking_over", reason=str(waits))
+            self._note("detect", begun, {"taking over": str(waits), **began})
             return Tick()
         except SyncError as error:
             self._note("detect", begun, _trouble(error) | began)
@@ -69,6 +96,7 @@ class Engine:
 
     def watch(self) -> dict[str, Any]:
         """Look how things stand, keep what the status page draws, tell people of alerts; also while all is paused."""
+        check_version(self.world)
         with telemetry.run("watch"):
             found = watch(self.world)
             telemetry.measure(found)
@@ -84,6 +112,7 @@ class Engine:
         ends, found = self.world.clock.monotonic() + time_box, None
         with telemetry.run("audit"):
             try:
+                check_taken_over(self.world)
                 self._check()
                 found = piece(self.world, go_on=lambda: self.world.clock.monotonic() < ends)
             except SyncError as error:
@@ -99,7 +128,12 @@ class Engine:
         *lease_ends* is when the message becomes visible to others; no Marketo write starts within L of it.
         """
         try:
+            check_taken_over(self.world)
             work = replace(decode(body), lane=lane)
+        except (NewerVersion, TakingOver) as error:
+            events.warning("delivery.given_back", lane=lane, reason=str(error))
+            self.world.queue.give_back(lane, as_it_came(body, force=dequeue_count > 1), after=GIVE_BACK)
+            return Outcome(trouble=error)
         except NotOurs as error:
             events.warning("delivery.not_ours", reason=str(error))
             self.world.queue.set_aside(body, str(error))
@@ -156,6 +190,9 @@ class Engine:
     def _check(self) -> None:
         """Raises Paused or WrongPair before anything is done."""
         check_not_paused(self.world)
+        self._check_pair()
+
+    def _check_pair(self) -> None:
         now = self.world.clock.monotonic()
         if self._pair_checked is None or now - self._pair_checked > PAIR_CHECK_S:
             check_pair(self.world)

@@ -4,6 +4,7 @@
   x ConfigurationError    stop the lane; a person must change a setting, a permission or the mapping
     + CredentialsRefused  a service does not accept who we are: a secret, certificate, key or identity
     + WrongPair           the state belongs to another org or subscription: nothing is written until `repoint`
+    + NewerVersion        the state, or a message, was written by a newer version of this app: it is left untouched
   x RetryLater            put the ids back and try again after `delay` seconds; no record is blamed
     + Throttled           a service, or our own limiter, told us to slow down
     + Unavailable         timeouts, 5xx, dropped connections; `unanswered` if a write may still be applied
@@ -14,6 +15,7 @@
     + Paused              an operator paused the sync
       x CleaningUp        for good: what it wrote is being removed from Marketo
     + NoTurn              enough deliveries of the slow lane are under way
+    + TakingOver          a tick has to take over first what an earlier version of this app stored
   x SplitBatch            the same request with fewer records may pass; halve until the culprit stands alone
   x DeltaLinkExpired      read the table again from the start and compare
   x NotTracked            follow the table by `modifiedon` instead
@@ -43,6 +45,10 @@ class CredentialsRefused(ConfigurationError):
 
 class WrongPair(ConfigurationError):
     """Stored state and the configured services do not belong together (design.md §2.11)."""
+
+
+class NewerVersion(ConfigurationError):
+    """What only a newer version of this app understands; the message says which one to deploy."""
 
 
 class RetryLater(SyncError):
@@ -98,6 +104,10 @@ class CleaningUp(Paused):
 
 class NoTurn(RetryLater):
     """The slow lane does a few deliveries at once, however many machines there are."""
+
+
+class TakingOver(RetryLater):
+    """The state is of an earlier version: nothing of it is changed before a tick has taken it over."""
 
 
 class SplitBatch(SyncError):

@@ -16,10 +16,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sync_core.errors import NotOurs
+from sync_core.errors import NewerVersion, NotOurs
 from sync_core.model import Lane, Work
 
-VERSION = 1
+VERSION = 1  # a higher one needs a higher `model.SCHEMA`: whoever can't read these messages stops at the stamp
 MAX_IDS = 1_900
 FULL = 1_800  # ids of one full message of a backlog: a multiple of Marketo's 300 records a call
 MAX_BYTES = 48 * 1024
@@ -55,11 +55,17 @@ def encode(work: Work) -> str:
 
 
 def decode(body: str) -> Work:
-    """The work of a message of ours. Raises NotOurs, whose text never repeats the message but for names of fields."""
+    """The work of a message of ours, also of an earlier version.
+
+    Raises NewerVersion, and NotOurs, whose text never repeats the message but for names of fields.
+    """
     if len(body) > MAX_BYTES or len(body.encode(errors="replace")) > MAX_BYTES:
         raise NotOurs(f"longer than {MAX_BYTES} bytes")
     fields = _object(body)
-    if fields.get("v") != VERSION or isinstance(fields["v"], bool):
+    version = fields.get("v")
+    if type(version) is int and version > VERSION:
+        raise NewerVersion(f"a queue message is of a newer version ({version}, not {VERSION}): deploy that one again")
+    if version != VERSION or isinstance(version, bool):
         raise NotOurs(f"field v is not {VERSION}")
     fields = {"users": [], **fields}
     if missing := _CHECKS.keys() - fields.keys():
@@ -71,6 +77,17 @@ def decode(body: str) -> Work:
     if work.size > MAX_IDS:
         raise NotOurs(f"more than {MAX_IDS} ids")
     return work
+
+
+def as_it_came(body: str, *, force: bool) -> str:
+    """The message of any version, to be given back; *force*: it was received before, so something may have been sent.
+
+    `v` and `force` mean the same in every version.
+    """
+    try:
+        return json.dumps({**_object(body), "force": True}, separators=(",", ":")) if force else body
+    except NotOurs:
+        return body
 
 
 def split(work: Work) -> list[Work]:

@@ -14,8 +14,11 @@ Row = Mapping[str, Any]
 DEFAULT_SCHEDULE = "0 */5 * * * *"
 """When the timer looks for changes: NCRONTAB, UTC (design.md §8)."""
 
-SCHEMA = 1
-"""Version of what is stored; an older one is migrated, a newer one refused (design.md §2.11)."""
+SCHEMA = 2
+"""Version of what is stored: an older one is taken over (`flows.migrations`), a newer one refused (design.md §2.11).
+
+1: until the first release. 2: connections in segments and leaves; reasons counted, and told at the pointers.
+"""
 
 
 class State(StrEnum):

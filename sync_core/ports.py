@@ -381,6 +381,9 @@ class Queue(Protocol):
     def set_aside(self, body: str, reason: str) -> None:
         """Keep a message that is not ours, with the reason, where nothing consumes it."""
 
+    def give_back(self, lane: Lane, body: str, *, after: timedelta) -> None:
+        """Send a message as it came, of whatever version; invisible for *after*."""
+
     def probe(self) -> None:
         """Send a message to a queue of its own, and delete it."""
 

@@ -77,7 +77,9 @@ def standing(found: Mapping[str, Any]) -> str:
     for each in found["needs you"]:
         lines += _wrapped(f"- {each}", "  ")
     oldest, last = found["oldest change not in Marketo"]["seconds"], found["last tick"]["seconds"]
-    lines += ["", f"Last tick: {'never' if last is None else f'{lasting(last)} ago'}"]
+    takes_over = ", taking over what an earlier version stored" if found["taking over"] else ""
+    lines += ["", f"Version: {found['version']}{takes_over}"]
+    lines.append(f"Last tick: {'never' if last is None else f'{lasting(last)} ago'}")
     lines.append(f"Oldest change not in Marketo: {'none' if oldest is None else f'{lasting(oldest)} old'}")
     for what in ("opportunities", "companies", "sales persons"):
         lines += _wrapped(f"{what.capitalize()}: {_numbers(found[what])}") if what in found else []

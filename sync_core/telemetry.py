@@ -25,7 +25,7 @@ from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import AttributeValue
 
-from sync_core import events
+from sync_core import __version__, events
 from sync_core.model import Lane, State, Work
 from sync_core.rules.alerts import ALERTS
 from sync_core.rules.pace import percentiles
@@ -447,6 +447,8 @@ def _export(settings: Settings, env: MutableMapping[str, str], *, logs: bool) ->
     for name, value in SDK_SETTINGS.items():
         env.setdefault(name, value)
     env.setdefault("OTEL_SERVICE_NAME", env.get("WEBSITE_SITE_NAME", "opportunity-sync"))
+    more = env.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    env["OTEL_RESOURCE_ATTRIBUTES"] = f"{more},service.version={__version__}".strip(",")
     if not logs:
         env["OTEL_LOGS_EXPORTER"] = "none"
     from azure.monitor.opentelemetry import configure_azure_monitor

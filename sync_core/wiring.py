@@ -20,8 +20,9 @@ from sync_core.adapters.marketo import MarketoClient
 from sync_core.adapters.storage import open_storage
 from sync_core.adapters.webhook import WebhookClient
 from sync_core.engine import Engine
-from sync_core.errors import ConfigurationError, SyncError
+from sync_core.errors import ConfigurationError, NewerVersion, SyncError
 from sync_core.flows import stopped
+from sync_core.flows.guard import check_version
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
 from sync_core.mapping import SyncConfig, parse
@@ -58,6 +59,11 @@ def watch(env: Mapping[str, str]) -> None:
         found = engine()
     except ConfigurationError as error:
         _tell_stopped(lambda: _channel(env), str(error))
+        raise
+    try:
+        check_version(found.world)
+    except NewerVersion as error:
+        _tell_stopped(lambda: (found.world.documents, found.world.webhook), str(error))
         raise
     _tell_stopped(lambda: (found.world.documents, found.world.webhook), "")
     found.watch()
@@ -164,6 +170,7 @@ def _world(
         schedule=settings.sync_schedule,
         webhook=_webhook(settings, clock),
         doubts=[each.text for each in settings.doubts],
+        migrations=storage.migrations,
     )
     return world, storage.probes
 

@@ -300,6 +300,9 @@ class FakeQueue:
     def set_aside(self, body: str, reason: str) -> None:
         self._send("unreadable", json.dumps({"reason": reason, "body": body[:LONGEST_ASIDE]}))
 
+    def give_back(self, lane: Lane, body: str, *, after: timedelta) -> None:
+        self._send(lane, body, after)
+
     def probe(self) -> None: ...
 
     def lengths(self) -> Mapping[str, int]:

@@ -64,6 +64,15 @@ class Storage:
     queue: StorageQueue
     probes: Mapping[str, Callable[[], None]]
 
+    @property
+    def migrations(self) -> Mapping[int, Callable[[float], bool]]:
+        """By schema number what makes these tables into those of the next one (`flows.migrations`)."""
+        return {1: self._from_1}
+
+    def _from_1(self, until: float) -> bool:
+        ledgers = (self.opportunities, self.companies, self.sales_persons)
+        return all(each.take_over(until=until) for each in (self.connections, *ledgers))
+
 
 def open_storage(settings: Settings, clock: Clock, fan_out: FanOut, *, prefix: str = "") -> Storage:
     """Clients for the account of *settings*; nothing is sent yet, tables and queues are created by the first write.

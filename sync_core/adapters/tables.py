@@ -41,7 +41,7 @@ from azure.core.exceptions import (
 )
 from azure.data.tables import TableClient, UpdateMode
 
-from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
+from sync_core.errors import CredentialsRefused, NewerVersion, Unavailable
 from sync_core.model import LEFT_OUT, SCHEMA, Document, LedgerRow, Pointer, Role, State, Tally
 from sync_core.ports import Clock, FanOut
 from sync_core.settings import STORAGE
@@ -65,6 +65,7 @@ BUSY = {408, 429, 500, 502, 503, 504}
 CONFLICT = {404, 409, 412}
 MISSING = {"ResourceNotFound", "EntityNotFound"}
 ROLE = "Storage Table Data Contributor"
+BUCKETS = "0123456789abcdef"  # the partitions of a map
 _WHOLE = "all"  # the partition of a ledger that has only one
 
 
@@ -347,7 +348,7 @@ class TableLedger:
         self._clock = clock
         self._fan_out = fan_out
         self._prefix = prefix
-        self._partitions = ["".join(digits) or _WHOLE for digits in product("0123456789abcdef", repeat=prefix)]
+        self._partitions = ["".join(digits) or _WHOLE for digits in product(BUCKETS, repeat=prefix)]
 
     def rows(self, ids: Collection[str]) -> Mapping[str, LedgerRow]:
         pairs = ((self._partition(id), id) for id in set(ids))
@@ -445,6 +446,38 @@ class TableLedger:
                     continue
             return wrong
         return {}
+
+    def take_over(self, *, until: float) -> bool:
+        """What schema 1 may lack: reasons at the pointers, and counts by reason. Whether that was done by *until*.
+
+        A partition is counted where its numbers by reason don't add up, so what was done is not done again.
+        """
+        for partition in self._partitions:
+            if self._adds_up(partition):
+                continue
+            if self._clock.monotonic() >= until:
+                return False
+            self._tell_reasons(partition)
+            self._miscounted(partition, mend=True)
+        return True
+
+    def _adds_up(self, partition: str) -> bool:
+        tally = _tally(self._read_counts(partition)[0])
+        told: Counter[str] = Counter()
+        for (state, _), number in tally.reasons.items():
+            told[state] += number
+        return all(tally.counts.get(each, 0) == told[each] for each in (State.WAITING, State.PARKED, State.HELD))
+
+    def _tell_reasons(self, partition: str) -> None:
+        """A row that changes meanwhile writes its pointer itself; one that is left over leads to a row that decides."""
+        query, keys = "PartitionKey eq @partition and RowKey lt '0'", {"partition": partition}
+        for page in self._table.pages(query, "RowKey", "reason", keys=keys):
+            silent = {each["RowKey"] for each in page if "|" in each["RowKey"] and each.get("reason") is None}
+            for id, row in self.rows([_pointed_at(pointer) for pointer in silent]).items():
+                pointer = _pointer(row.state, _stamp(row.due), id)
+                if pointer and pointer in silent:
+                    entity = _entity(partition, pointer) | {"reason": row.reason}
+                    self._table.submit([("upsert", entity, {"mode": UpdateMode.REPLACE})])
 
     def _partition(self, id: str) -> str:
         return id[: self._prefix] or _WHOLE
@@ -610,7 +643,7 @@ def _row(entity: Entity) -> LedgerRow:
 def _understood(id: str, etag: str, plain: dict[str, Any]) -> LedgerRow:
     """The row that `_plain` wrote down."""
     if plain.pop("v") > SCHEMA:
-        raise ConfigurationError("The ledger was written by a newer version of this app: deploy that version again.")
+        raise NewerVersion("the ledger was written by a newer version of this app: deploy that version again")
     state, due, roles = plain.pop("state"), plain.pop("due"), plain.pop("roles")
     row = LedgerRow(
         id=id,
@@ -684,6 +717,7 @@ class TableConnections:
         self._clock = clock
         self._fan_out = fan_out
         self._numbers = count()  # a clock may stand still between two writes
+        self._singly = TableMap(table, fan_out)
 
     def read(self, ids: Collection[str]) -> Mapping[str, Set[str]]:
         wanted = {_hex(id): id for id in ids}
@@ -724,6 +758,20 @@ class TableConnections:
             if all(self._fan_out(partial(self._fold, changes, until), self._by_leaf(sorted(changes)))):
                 for segment in segments:
                     self._table.drop("new", segment["RowKey"])
+
+    def take_over(self, *, until: float) -> bool:
+        """Schema 1 may have an entity for each connection: they become segments. Whether that was done by *until*.
+
+        An entity goes after its pair is in a segment, so what was done is not done again.
+        """
+        for bucket in BUCKETS:
+            for page in self._table.pages("PartitionKey eq @bucket", keys={"bucket": bucket}):
+                if page and self._clock.monotonic() >= until:
+                    return False
+                self.write([(each["RowKey"], _content(each)["o"]) for each in page])
+                self._singly.delete([each["RowKey"] for each in page])
+                self.tidy(until=until)
+        return True
 
     def _in_leaves(self, keys: Sequence[str]) -> _Pairs:
         found: _Pairs = {}

@@ -24,7 +24,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
-from sync_core import telemetry
+from sync_core import __version__, telemetry
 from sync_core.errors import (
     ConfigurationError,
     DeltaLinkExpired,
@@ -37,6 +37,8 @@ from sync_core.errors import (
 from sync_core.ports import Clock
 
 T = TypeVar("T")
+
+AGENT = f"opportunity-sync/{__version__}"
 
 PATIENCE = 30.0
 """Seconds we wait in the process; whatever asks for more goes back to the queue."""
@@ -259,7 +261,7 @@ class Transport:
 def _session(connections: int) -> requests.Session:
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    session.headers.update({"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "opportunity-sync"})
+    session.headers.update({"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": AGENT})
     for scheme in ("https://", "http://"):  # plain HTTP only on loopback, see settings.py
         session.mount(scheme, HTTPAdapter(pool_connections=4, pool_maxsize=connections))
     return session

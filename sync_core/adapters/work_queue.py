@@ -93,6 +93,10 @@ class StorageQueue:
         with self._answers("unreadable") as queue:
             queue.send_message(_envelope(body, reason), time_to_live=FOREVER)
 
+    def give_back(self, lane: Lane, body: str, *, after: timedelta) -> None:
+        with self._answers(_queue_of(lane)) as queue:
+            queue.send_message(body, visibility_timeout=_seconds(after), time_to_live=FOREVER)
+
     def probe(self) -> None:
         with storage_answers(ROLE):
             _create(self._probe)

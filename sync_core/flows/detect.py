@@ -17,12 +17,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, ClassVar
 
-from sync_core.errors import DeltaLinkExpired, NotOurs, NotTracked, SyncError, Unavailable
+from sync_core.errors import DeltaLinkExpired, NewerVersion, NotOurs, NotTracked, SyncError, Unavailable
 from sync_core.flows.applied import notice
 from sync_core.flows.guard import COMPARISON, known_records
 from sync_core.flows.id_file import IdFile
@@ -524,8 +525,9 @@ class _Detection:
         """Poison copies live 7 days and lose their count: queue the halves forced, park a single id (§2.9)."""
         for lane in Lane:
             for letter in self.world.queue.poisoned(lane):
-                self._cure(lane, letter)
-                self.world.queue.done_poisoned(lane, letter)
+                with suppress(NewerVersion):  # it stays for who understands it
+                    self._cure(lane, letter)
+                    self.world.queue.done_poisoned(lane, letter)
 
     def _cure(self, lane: Lane, letter: Letter) -> None:
         try:

@@ -1,4 +1,6 @@
-"""What keeps a mistake small: pause, removal guard, check of the pair, the day's re-checks (design.md §2.7, §2.11)."""
+"""What keeps a mistake small: pause, removal guard, check of version and pair, the day's re-checks (design.md §2.7,
+§2.11).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from sync_core.errors import CleaningUp, Paused, WrongPair
+from sync_core import __version__
+from sync_core.errors import CleaningUp, NewerVersion, Paused, TakingOver, WrongPair
 from sync_core.flows.world import World
 from sync_core.messages import decode, encode
 from sync_core.model import SCHEMA, Document, State, Work
@@ -22,6 +25,7 @@ SET_ASIDE = "set-aside"
 AT_WORK = timedelta(minutes=10)  # a part of a cleanup, to the last moment in which a write of it may be applied
 RECHECKS = ("counter", "recheck")
 COMPARISON = ("stamp", "comparison")
+TAKING_OVER = "taking over"  # in the stamp: `{from, since}` while `flows.migrations` is at it
 REMOVALS_HELD = "removals held:"
 CLEANING = "what the sync wrote is removed from Marketo, since"
 BACK = "`python -m sync_core resume --after-cleanup` would post everything again"
@@ -100,6 +104,38 @@ def those_set_aside(world: World) -> Iterator[Work]:
         after = some[-1][0]
 
 
+def check_version(world: World) -> Document | None:
+    """The stamp. Raises NewerVersion where one newer than ours wrote the state: nothing of that is used."""
+    stamp = world.documents.read(*PAIR)
+    if stamp is not None:
+        check_not_newer(stamp.value)
+    return stamp
+
+
+def check_not_newer(stamp: Mapping[str, Any]) -> None:
+    if stamp["schema"] > SCHEMA:
+        newer = f"version {stamp['version']}" if "version" in stamp else "a newer version"
+        raise NewerVersion(
+            f"the state was written by {newer} (schema {stamp['schema']}), this is version {__version__} "
+            f"(schema {SCHEMA}): deploy {newer if 'version' in stamp else 'that one'} or a later one again "
+            "(docs/upgrading.md). Nothing was done."
+        )
+
+
+def check_taken_over(world: World) -> None:
+    """As `check_version`. Raises TakingOver where an earlier version wrote the state and no tick has made it ours."""
+    stamp = check_version(world)
+    if stamp is not None and is_behind(stamp.value):
+        raise TakingOver(
+            f"the state of an earlier version is being taken over by version {__version__}, which the functions begin "
+            "with at their next tick, or `sync` does; then deliveries of the old one get ten minutes to end"
+        )
+
+
+def is_behind(stamp: Mapping[str, Any]) -> bool:
+    return stamp["schema"] < SCHEMA or TAKING_OVER in stamp
+
+
 def pair_of(world: World) -> dict[str, Any]:
     """What the settings lead to now. `witnesses` are row versions of the opportunities written last."""
     found = {"organization": world.source.organization(), **_of_settings(world)}
@@ -108,7 +144,7 @@ def pair_of(world: World) -> dict[str, Any]:
 
 def _of_settings(world: World) -> dict[str, Any]:
     prefixes = [world.config.opportunity.key.prefix, world.config.company.key.prefix]
-    return {"munchkin": world.subscription, "schema": SCHEMA, "prefixes": prefixes}
+    return {"munchkin": world.subscription, "schema": SCHEMA, "version": __version__, "prefixes": prefixes}
 
 
 def check_pair(world: World) -> None:
@@ -150,6 +186,7 @@ def compare_pair(world: World) -> tuple[Mapping[str, Any], Document | None]:
 
 
 def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    check_not_newer(stored)
     for name, what in (("organization", "Dataverse organization"), ("munchkin", "Marketo subscription")):
         if stored[name] != found[name]:
             raise WrongPair(f"the state belongs to {what} {stored[name]}, the settings lead to {found[name]}. {REMEDY}")
@@ -158,8 +195,6 @@ def _compare(stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
             f"the prefixes of the keys were {stored['prefixes']} and are {found['prefixes']} now: what Marketo holds "
             f"under the old keys would stay there beside new records. {REMEDY}"
         )
-    if stored["schema"] > found["schema"]:
-        raise WrongPair(f"the state was written by a newer version (schema {stored['schema']}): deploy that one again.")
 
 
 def recheck_calls_left(world: World) -> int:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sync_core.errors import ConfigurationError, NotOurs
+from sync_core.errors import ConfigurationError, NewerVersion, NotOurs
 from sync_core.flows.detect import OPPORTUNITY, detect
 from sync_core.flows.foreseen import OBJECTS, ONE, OUT_OF_STEP, Change, foreseen
 from sync_core.flows.guard import PAUSE, check_pair
@@ -194,7 +194,7 @@ class _Plan:
             self.queued += max(lengths[lane], len(letters))
             self.hidden += max(lengths[lane] - len(letters), 0)
             for letter in letters:
-                with suppress(NotOurs):  # set aside when it is delivered
+                with suppress(NotOurs, NewerVersion):  # set aside, or given back, when it is delivered
                     work = decode(letter.body)
                     force = work.force or letter.dequeue_count > 0
                     self.rehearsal.queue.put(replace(work, lane=lane, force=force))

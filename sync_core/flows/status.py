@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import Any
 
-from sync_core.errors import NotOurs, RetryLater, SyncError, WrongPair
+from sync_core import __version__
+from sync_core.errors import NewerVersion, NotOurs, RetryLater, SyncError, WrongPair
 from sync_core.flows.applied import in_words
 from sync_core.flows.audit import TOLD_LAST
 from sync_core.flows.detect import OPPORTUNITY, Feed, side_tables
@@ -25,7 +26,9 @@ from sync_core.flows.guard import (
     REMOVALS,
     SET_ASIDE,
     begin,
+    check_not_newer,
     compare_pair,
+    is_behind,
     pair_of,
 )
 from sync_core.flows.observe import chunks
@@ -66,9 +69,12 @@ def status(world: World) -> dict[str, Any]:
     feeds = _feeds(world, now, watched)
     idle = feeds[OPPORTUNITY]["mode"].startswith("following") and not queues[Lane.SLOW]
     pause, pair = stamps.get(PAUSE[1]), stamps.get(PAIR[1])
+    if pair:
+        check_not_newer(pair)
     removals, tick = world.documents.read(*REMOVALS), runs.get("detect", {})
     found: dict[str, Any] = {
         "at": now.isoformat(timespec="seconds"),
+        "version": __version__,
         "oldest change not in Marketo": _aged(_oldest(world, runs, now), now),
         "last tick": {**_aged(tick.get("at"), now), "read": tick.get("read")},
         "stops": _stops(runs, now),
@@ -95,6 +101,7 @@ def status(world: World) -> dict[str, Any]:
         "Marketo calls": _calls(world, watched),
         "removals within 24 hours, without approval": dict(removals.value) if removals else {},
         "pair": {name: pair[name] for name in ("organization", "munchkin", "schema")} if pair else {},
+        "taking over": bool(pair and is_behind(pair)),
         "mapping": in_words(world.config, stamps, _known(tallies), idle=idle),
         "audit": dict(stamps.get(TOLD_LAST[1], {})),
         "probe": _probed(stamps.get("probe")),
@@ -161,7 +168,7 @@ def _oldest(world: World, runs: Values, now: datetime) -> str | None:
     for letter in world.queue.peek(Lane.FRESH):
         try:
             seen.append(decode(letter.body).seen)
-        except NotOurs:
+        except (NotOurs, NewerVersion):
             continue
     return min((each for each in (*seen, unread) if each), key=datetime.fromisoformat, default=None)
 

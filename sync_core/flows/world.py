@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -33,7 +33,8 @@ class World:
     lead ids are never believed. Without `history` nothing of it is kept, whatever sync.toml says. The slow lane's calls
     may wait long: with `fan_out_slow` they take no thread from others. `schedule` is the timer's (NCRONTAB);
     `credentials_expire`: when what signs in to Dynamics does, if that is known. Without `webhook` nobody is told.
-    `doubts` say which settings are wrong and count as left out, since no write depends on them.
+    `doubts` say which settings are wrong and count as left out, since no write depends on them. `migrations`: by schema
+    number what makes the storage of that one into the next one's, up to a moment; false if that was too early.
     """
 
     source: Dataverse
@@ -56,6 +57,7 @@ class World:
     schedule: str = DEFAULT_SCHEDULE
     webhook: Webhook | None = None
     doubts: Sequence[str] = ()
+    migrations: Mapping[int, Callable[[float], bool]] = field(default_factory=dict)
     fan_out: FanOut = map
     fan_out_slow: FanOut = map
 

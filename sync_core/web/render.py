@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment
 
+from sync_core import __version__
 from sync_core.pages import environment
 from sync_core.rules.words import counted, numbered
 from sync_core.web import words
@@ -48,9 +49,6 @@ def page(request: Request, template: str, context: Mapping[str, Any], *, status:
     def link(name: str = "", **query: str) -> str:
         return address(request, name, **query)
 
-    text = (
-        _environment()
-        .get_template(template)
-        .render(**context, link=link, nonce=nonce, base=BASE, code=request.query.get("code", ""), here=request.page)
-    )
+    ours = {"link": link, "nonce": nonce, "base": BASE, "version": __version__, "here": request.page}
+    text = _environment().get_template(template).render(**context, **ours, code=request.query.get("code", ""))
     return html(status, text, nonce=nonce, **headers)

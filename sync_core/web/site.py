@@ -17,6 +17,7 @@ from sync_core import events, wiring
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, RetryLater, SyncError
 from sync_core.flows.export import write_csv
+from sync_core.flows.guard import check_taken_over, check_version
 from sync_core.flows.status import status
 from sync_core.flows.validate import Setup
 from sync_core.flows.world import World
@@ -31,6 +32,7 @@ HEALTH_S = 10.0  # an answer to probes is good for so long: nobody who asks with
 LAST_S = 60.0  # and if nobody has got a newer one since, for so long
 ONCE_S = 2.0  # that a probe waits for another one, which looks for the first time in a minute
 JSON, HEALTH = "status.json", "health"
+EVER = ("pause", "resume", "check")  # may be done to a state that a tick has not taken over yet
 BOM = "\ufeff"  # without it Excel takes UTF-8 for something else
 
 
@@ -70,7 +72,10 @@ class Site:
 
     @property
     def _world(self) -> World:
-        return self._engine().world
+        """Raises NewerVersion: of a newer state nothing is shown."""
+        world = self._engine().world
+        check_version(world)
+        return world
 
     def _get(self, request: Request, who: str) -> Response:
         if from_elsewhere(request) and request.page:
@@ -100,6 +105,8 @@ class Site:
         if name != "actions" or action not in ACTIONS:
             raise Refused(405, "Nothing can be sent to this page.", "Go to the status page and follow its links.")
         check_own(request)
+        if action not in EVER:
+            check_taken_over(self._world)
         form = request.form()
         targets = redeem(self._world, form.get("nonce", ""), action, who)
         done = ACTIONS[action].do(Place(self._world, self._setup), targets, form, who)

@@ -13,7 +13,7 @@ from azure.data.tables import TableClient
 
 from sync_core.adapters import tables
 from sync_core.adapters.storage import Storage
-from sync_core.adapters.tables import TableConnections
+from sync_core.adapters.tables import BUCKETS, TableConnections, TableMap
 from sync_core.flows.rehearsal import ConnectionsOver, Kept
 from tests.adapters.test_tables import CountingTransport, a_table, fan_out, storage  # noqa: F401 - fixtures
 from tests.contracts.connections import DEAL, LATER, ONE, OTHER, THREE, TWO, ConnectionMapContract
@@ -261,3 +261,66 @@ def test_reading_and_looking_whether_to_fold_are_few_operations(
         connections.tidy(until=LATER)
         assert transport.during(lambda: connections.read(ids)) == 1 + 1 + 4  # segments, names of leaves, leaves
         assert transport.during(lambda: connections.read(ids[:1])) == 1 + 1
+
+
+# --- the earlier layout -------------------------------------------------------------------------------------------
+
+
+def singly(table: TableClient, pairs: Mapping[str, str]) -> None:
+    """As the first layout kept them: an entity for each connection."""
+    TableMap(table, map).write({connection: {"o": deal} for connection, deal in pairs.items()})
+
+
+def test_wherever_a_take_over_is_killed_the_next_one_ends_it(azurite: Azurite, small: None) -> None:
+    pairs = {an_id(number): an_id(1000 + number % 7) for number in range(30)}
+    ended, killed_after = False, 0
+    while not ended:
+        with two(azurite) as (first, transport, second, other):
+            singly(other, pairs)
+            transport.happens = dying_after(killed_after)
+            killed_after += 7
+            try:
+                ended = first.take_over(until=LATER)
+            except Died:
+                assert second.take_over(until=LATER)
+            assert {key: {deal} for key, deal in pairs.items()} == second.read(list(pairs))
+            assert [each["PartitionKey"] for each in other.list_entities() if each["PartitionKey"] in BUCKETS] == []
+
+
+def dying_after(requests: int) -> Callable[[], None]:
+    left = iter(range(requests))
+
+    def happens() -> None:
+        if next(left, None) is None:
+            raise Died
+
+    return happens
+
+
+def test_two_take_over_at_once(azurite: Azurite, small: None) -> None:
+    pairs = {an_id(number): an_id(1000 + number) for number in range(12)}
+    with two(azurite) as (first, transport, second, other):
+        singly(other, pairs)
+        turns = iter(range(1000))
+
+        def happens() -> None:
+            if next(turns) % 9 == 4:
+                transport.happens = None
+                second.take_over(until=LATER)
+                transport.happens = happens
+
+        transport.happens = happens
+        assert first.take_over(until=LATER)
+        transport.happens = None
+
+        assert {key: {deal} for key, deal in pairs.items()} == second.read(list(pairs))
+
+
+def test_a_take_over_ends_when_its_time_is_over(azurite: Azurite) -> None:
+    with two(azurite) as (first, _, second, other):
+        singly(other, {ONE: DEAL})
+
+        assert not first.take_over(until=0.0)
+        assert second.take_over(until=LATER)
+        assert first.read([ONE]) == {ONE: {DEAL}}
+        assert first.take_over(until=0.0), "nothing is left"

@@ -22,13 +22,13 @@ from azure.core.exceptions import (
     ServiceResponseTimeoutError,
 )
 from azure.core.pipeline.transport import RequestsTransport
-from azure.data.tables import TableClient, TableServiceClient
+from azure.data.tables import TableClient, TableServiceClient, UpdateMode
 
 from sync_core.adapters import tables
 from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import Storage, open_storage
 from sync_core.adapters.tables import StorageError, TableDocuments, TableLedger, TableMap, storage_answers
-from sync_core.errors import ConfigurationError, CredentialsRefused, Unavailable
+from sync_core.errors import ConfigurationError, CredentialsRefused, NewerVersion, Unavailable
 from sync_core.model import LedgerRow, State
 from sync_core.ports import FanOut
 from sync_core.settings import Settings
@@ -291,8 +291,38 @@ def test_refuses_a_ledger_of_a_newer_version(azurite: Azurite, monkeypatch: pyte
         inserted(ledger, a_row(1))
         monkeypatch.setattr(tables, "SCHEMA", 0)
 
-        with pytest.raises(ConfigurationError, match="newer version"):
+        with pytest.raises(NewerVersion):
             ledger.rows([an_id(1)])
+
+
+def without_reasons(table: TableClient) -> None:
+    """As schema 1 may have left it: counts by state alone, pointers that say nothing."""
+    for entity in list(table.list_entities()):
+        if entity["RowKey"] == "!counts":
+            numbers = {name: n for name, n in tables._content(entity).items() if "|" not in name}
+            table.upsert_entity(tables._entity(entity["PartitionKey"], "!counts", numbers), mode=UpdateMode.REPLACE)
+        elif "|" in entity["RowKey"]:
+            table.upsert_entity(tables._entity(entity["PartitionKey"], entity["RowKey"]), mode=UpdateMode.REPLACE)
+
+
+def test_reasons_that_an_earlier_version_did_not_count_are_counted(azurite: Azurite) -> None:
+    with a_table(azurite) as table:
+        clock = FakeClock()
+        ledger = TableLedger(table, clock, map)
+        rows = inserted(ledger, *(a_row(number) for number in range(40)))
+        ledger.write([row.become(State.PARKED, reason="bad") for row in rows[:15]])
+        ledger.write([row.become(State.WAITING, reason="no person", due=clock.now()) for row in rows[15:20]])
+        right = ledger.tally()
+        without_reasons(table)
+        assert ledger.tally() != right
+
+        assert not ledger.take_over(until=clock.monotonic())
+        assert ledger.take_over(until=clock.monotonic() + 1)
+
+        assert ledger.tally() == right
+        told = [each for page in ledger.pointers(State.PARKED, reason="bad") for each in page]
+        assert {each.id for each in told} == {row.id for row in rows[:15]}
+        assert ledger.take_over(until=clock.monotonic()), "what adds up is not counted again"
 
 
 def test_a_map_survives_a_deletion_in_between(azurite: Azurite, monkeypatch: pytest.MonkeyPatch) -> None:

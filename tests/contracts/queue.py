@@ -46,6 +46,21 @@ class QueueContract:
         assert decode(letter.body) == work
         assert letter.dequeue_count == 1
 
+    @BOTH
+    def test_gives_back_what_came_as_it_came(self, queue: Any, lane: Lane) -> None:
+        queue.give_back(lane, '{"v": 99, "für": [1]}', after=timedelta(0))
+
+        letter = self.receive(queue, lane)
+        assert (letter.body, letter.dequeue_count) == ('{"v": 99, "für": [1]}', 1)
+
+    def test_what_is_given_back_is_hidden_for_a_while(self, queue: Any) -> None:
+        queue.give_back(Lane.FRESH, "{}", after=SECOND)
+        assert queue.receive(Lane.FRESH, lease=SECOND) is None
+
+        self.wait(queue, 1.2)
+
+        assert self.receive(queue).body == "{}"
+
     def test_nothing_there(self, queue: Any) -> None:
         assert queue.receive(Lane.FRESH, lease=MINUTE) is None
         assert list(queue.poisoned(Lane.FRESH)) == []

@@ -30,6 +30,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
     """Of a sync that never ran."""
     found: dict[str, Any] = {
         "at": NOW.isoformat(),
+        "version": "0.1.0",
         "verdict": {"level": "not in step", "text": "Nothing was read from Dynamics yet: the timer has not run"},
         "alerts": [],
         "oldest change not in Marketo": {"at": None, "seconds": None},
@@ -61,6 +62,7 @@ def an_empty_status(**changes: Any) -> dict[str, Any]:
         "actions": [],
         "removals within 24 hours, without approval": {},
         "pair": {},
+        "taking over": False,
         "mapping": {"version": "065bd97b"},
         "doubts": [],
         "webhook": "none",
@@ -94,7 +96,7 @@ def a_status(**changes: Any) -> dict[str, Any]:
         paused={"since": before(minutes=40), "why": "Marketo is being cleaned up"},
         opportunities=states(123_456, 1_204, 31, 200, 17, 4_000, 187_231),
         companies=states(54_321, 0, 1),
-        pair={"organization": "0d0e5e2f-0000-4000-8000-00000000000a", "munchkin": "123-ABC-456", "schema": 1},
+        pair={"organization": "0d0e5e2f-0000-4000-8000-00000000000a", "munchkin": "123-ABC-456", "schema": 2},
         backlog=backlog,
         runs=runs,
         actions=[

@@ -13,6 +13,7 @@ probe_marketo   changes of the experiments on Marketo
 web       changes of the status page
 probe     changes of the experiments
 telemetry changes of what is measured and sent
+upgrade   changes of what becomes of what another version wrote
 runner    pytest in a copy of the tree
 """
 
@@ -28,6 +29,7 @@ from tools.sabotage import (
     repair,
     rules,
     telemetry,
+    upgrade,
     web,
 )
 
@@ -35,4 +37,5 @@ CHANGES = (
     *(*flows.CHANGES, *rules.CHANGES, *adapters.CHANGES, *identity.CHANGES),
     *(*proof.CHANGES, *repair.CHANGES, *rebuild.CHANGES, *cleanup.CHANGES),
     *(*probe_marketo.CHANGES, *probe.CHANGES, *web.CHANGES, *telemetry.CHANGES),
+    *upgrade.CHANGES,
 )
