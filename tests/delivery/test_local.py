@@ -206,7 +206,7 @@ def test_what_needs_core_tools_says_so_without_them(monkeypatch: pytest.MonkeyPa
 
 # --- the example ----------------------------------------------------------------------------------------------
 
-NOT_LOCAL = {"APPLICATIONINSIGHTS_CONNECTION_STRING"}
+NOT_LOCAL = {"DATAVERSE_FEDERATED_CLIENT_ID", "APPLICATIONINSIGHTS_CONNECTION_STRING"}
 
 
 def test_the_example_names_every_setting_that_a_machine_of_ones_own_needs_and_no_other() -> None:
