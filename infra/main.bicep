@@ -11,11 +11,11 @@ metadata description = 'Opportunity Sync in one resource group: a Flex Consumpti
 param environmentName string
 
 @minLength(1)
-@description('Azure region. It must offer Flex Consumption.')
+@description('Azure region. It must offer Flex Consumption. Another one later makes everything a second time.')
 param location string
 
-@description('Tags for everything, beside azd-env-name.')
-param tags object = {}
+@description('Tags for everything, beside azd-env-name, such as costCenter=42,owner=marketing.')
+param tags string = ''
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The two services
@@ -51,27 +51,21 @@ param dataverseAuthorityHost string = environment().authentication.loginEndpoint
 // ---------------------------------------------------------------------------------------------------------------------
 // The sync
 
+@allowed(['false', 'true'])
 @description('Whether the timers and queues run. Off, the app is there and does nothing: check, plan and try first.')
-param live bool = false
+param live string = 'false'
 
-@minValue(1)
-@maxValue(100)
 @description('MARKETO_CALLS_PER_20S: our share of the 100 calls in 20 seconds that the subscription has.')
-param marketoCallsPer20s int = 50
+param marketoCallsPer20s string = '50'
 
-@minValue(1)
-@maxValue(10)
 @description('MARKETO_CONCURRENCY: our share of the 10 calls at once that the subscription has.')
-param marketoConcurrency int = 5
+param marketoConcurrency string = '5'
 
-@minValue(1)
 @description('MARKETO_DAILY_CALLS: our share of the daily quota.')
-param marketoDailyCalls int = 25000
+param marketoDailyCalls string = '25000'
 
-@minValue(1)
-@maxValue(300)
 @description('MARKETO_LATE_WRITE_S: seconds for which Marketo may still apply a write that got no answer.')
-param marketoLateWriteS int = 300
+param marketoLateWriteS string = '300'
 
 @description('SYNC_SCHEDULE: when to look for changes, NCRONTAB with six fields, UTC.')
 param syncSchedule string = '0 */5 * * * *'
@@ -92,8 +86,9 @@ param statusClientId string = ''
 @description('Addresses that Azure alerts are sent to, separated by commas. None: alerts show in the portal only.')
 param alertEmails string = ''
 
+@allowed(['false', 'true'])
 @description('Whether ALERT_WEBHOOK_URL is in the vault, as alert-webhook-url: the app then tells a channel of Slack or Teams by itself.')
-param alertWebhook bool = false
+param alertWebhook string = 'false'
 
 @description('Object id of the Entra group, or the user, who operates the sync from a command line: gets the queues, tables and secrets. None: nobody does.')
 param operatorId string = ''
@@ -109,36 +104,32 @@ param operatorType string = 'Group'
 @description('Python of the Functions worker. azure-functions 1.x, which the app is pinned to, takes these two.')
 param pythonVersion string = '3.11'
 
-@allowed([512, 2048, 4096])
+@allowed(['512', '2048', '4096'])
 @description('Memory of an instance in MB. The worker needs less than 200; the Functions host comes on top.')
-param instanceMemoryMB int = 2048
+param instanceMemoryMB string = '2048'
 
-@minValue(1)
-@maxValue(1000)
 @description('Most instances for each function: more than Marketo takes calls at once would only wait for each other. Where a region refuses fewer than 40, say 40: nothing but the bill depends on it.')
-param maximumInstanceCount int = marketoConcurrency
+param maximumInstanceCount string = marketoConcurrency
 
-@description('Three availability zones for the plan and the storage account. Azure then keeps two instances ready for each function, which costs far more than all else.')
-param zoneRedundant bool = false
+@allowed(['false', 'true'])
+@description('Three availability zones for the plan and the storage account. Azure then keeps two instances ready for each function, which costs far more than all else. Before the first azd up.')
+param zoneRedundant string = 'false'
 
-@description('A virtual network with private endpoints: storage account and vault then have no public address.')
-param privateNetwork bool = false
+@allowed(['false', 'true'])
+@description('A virtual network with private endpoints: storage account and vault then have no public address. Before the first azd up.')
+param privateNetwork string = 'false'
 
-@description('The first three numbers of the /24 address range of that network.')
+@description('The first three numbers of the /24 address range of that network. Before the first azd up.')
 param networkAddress string = '10.90.0'
 
-@minValue(30)
-@maxValue(730)
-@description('Days that logs, traces and metrics are kept.')
-param logRetentionDays int = 30
+@description('Days that logs, traces and metrics are kept. Application Insights keeps its own for 90 at least.')
+param logRetentionDays string = '90'
 
-@minValue(1)
 @description('Most GB of telemetry a day; what comes beyond is dropped until the next day, and nobody hears of alerts. An ordinary day has far less than one.')
-param logDailyCapGb int = 1
+param logDailyCapGb string = '1'
 
-@minValue(0)
 @description('Budget of the resource group for a month, in the currency of the subscription. 0: none. Needs ALERT_EMAILS and BUDGET_START.')
-param budgetAmount int = 0
+param budgetAmount string = '0'
 
 @description('First day of the month in which the budget was made, such as 2026-12-01. Azure refuses to change it later.')
 param budgetStart string = ''
@@ -146,7 +137,8 @@ param budgetStart string = ''
 // ---------------------------------------------------------------------------------------------------------------------
 
 var token = toLower(uniqueString(subscription().id, environmentName, location))
-var allTags = union(tags, { 'azd-env-name': environmentName })
+var pairs = empty(tags) ? [] : map(split(tags, ','), pair => split(pair, '='))
+var allTags = union(toObject(pairs, pair => trim(pair[0]), pair => trim(pair[1])), { 'azd-env-name': environmentName })
 var emails = empty(alertEmails) ? [] : split(replace(alertEmails, ' ', ''), ',')
 
 // What no constraint of a single parameter can say. It stops the deployment before anything is made.
@@ -154,13 +146,26 @@ var registration = dataverseSignIn != 'managedIdentity' && (empty(dataverseTenan
   ? ['DATAVERSE_SIGN_IN=${dataverseSignIn} needs DATAVERSE_TENANT_ID and DATAVERSE_CLIENT_ID.']
   : []
 var visitors = statusSignIn == 'entra' && empty(statusClientId) ? ['STATUS_SIGN_IN=entra needs STATUS_CLIENT_ID.'] : []
-var spending = budgetAmount > 0 && (empty(emails) || empty(budgetStart))
+var spending = int(budgetAmount) > 0 && (empty(emails) || empty(budgetStart))
   ? ['BUDGET_AMOUNT needs ALERT_EMAILS and BUDGET_START.']
   : []
 var addresses = startsWith(dataverseUrl, 'https://') && startsWith(marketoUrl, 'https://')
   ? []
   : ['DATAVERSE_URL and MARKETO_URL must begin with https://.']
-var wrong = concat(registration, visitors, spending, addresses)
+// azd passes text: as a number that can't be read, or as a switch that is neither, it would become the default.
+var ranges = [
+  { name: 'MARKETO_CALLS_PER_20S', value: marketoCallsPer20s, least: 1, most: 100 }
+  { name: 'MARKETO_CONCURRENCY', value: marketoConcurrency, least: 1, most: 10 }
+  { name: 'MARKETO_DAILY_CALLS', value: marketoDailyCalls, least: 1, most: 999999999 }
+  { name: 'MARKETO_LATE_WRITE_S', value: marketoLateWriteS, least: 1, most: 300 }
+  { name: 'MAXIMUM_INSTANCE_COUNT', value: maximumInstanceCount, least: 1, most: 1000 }
+  { name: 'LOG_RETENTION_DAYS', value: logRetentionDays, least: 90, most: 730 }
+  { name: 'LOG_DAILY_CAP_GB', value: logDailyCapGb, least: 1, most: 1000 }
+  { name: 'BUDGET_AMOUNT', value: budgetAmount, least: 0, most: 1000000 }
+]
+var outside = filter(ranges, each => int(each.value) < each.least || int(each.value) > each.most)
+var numbers = map(outside, each => '${each.name} must be ${each.least} to ${each.most}.')
+var wrong = concat(registration, visitors, spending, addresses, numbers)
 
 resource group 'Microsoft.Resources/resourceGroups@2024-11-01' = {
   name: 'rg-${environmentName}'
@@ -185,8 +190,8 @@ module monitoring 'modules/monitoring.bicep' = {
     token: token
     location: location
     tags: allTags
-    retentionDays: logRetentionDays
-    dailyCapGb: logDailyCapGb
+    retentionDays: int(logRetentionDays)
+    dailyCapGb: int(logDailyCapGb)
     appPrincipalId: identity.outputs.principalId
   }
 }
@@ -198,8 +203,8 @@ module storage 'modules/storage.bicep' = {
     name: 'stopsync${token}'
     location: location
     tags: allTags
-    zoneRedundant: zoneRedundant
-    privateNetwork: privateNetwork
+    zoneRedundant: bool(zoneRedundant)
+    privateNetwork: bool(privateNetwork)
     workspaceId: monitoring.outputs.workspaceId
     appPrincipalId: identity.outputs.principalId
     operatorId: operatorId
@@ -214,7 +219,7 @@ module vault 'modules/vault.bicep' = {
     name: 'kv-opsync-${token}'
     location: location
     tags: allTags
-    privateNetwork: privateNetwork
+    privateNetwork: bool(privateNetwork)
     workspaceId: monitoring.outputs.workspaceId
     appPrincipalId: identity.outputs.principalId
     operatorId: operatorId
@@ -222,7 +227,7 @@ module vault 'modules/vault.bicep' = {
   }
 }
 
-module network 'modules/network.bicep' = if (privateNetwork) {
+module network 'modules/network.bicep' = if (bool(privateNetwork)) {
   name: 'network'
   scope: group
   params: {
@@ -250,12 +255,12 @@ module app 'modules/app.bicep' = {
     packageContainer: storage.outputs.packageContainer
     vaultUri: vault.outputs.uri
     applicationInsightsConnectionString: monitoring.outputs.connectionString
-    subnetId: privateNetwork ? network!.outputs.appSubnetId : ''
+    subnetId: bool(privateNetwork) ? network!.outputs.appSubnetId : ''
     pythonVersion: pythonVersion
-    instanceMemoryMB: instanceMemoryMB
-    maximumInstanceCount: maximumInstanceCount
-    zoneRedundant: zoneRedundant
-    live: live
+    instanceMemoryMB: int(instanceMemoryMB)
+    maximumInstanceCount: int(maximumInstanceCount)
+    zoneRedundant: bool(zoneRedundant)
+    live: bool(live)
     dataverseUrl: dataverseUrl
     dataverseSignIn: dataverseSignIn
     dataverseTenantId: dataverseTenantId
@@ -272,7 +277,7 @@ module app 'modules/app.bicep' = {
     syncConfig: syncConfig
     statusSignIn: statusSignIn
     statusClientId: statusClientId
-    alertWebhook: alertWebhook
+    alertWebhook: bool(alertWebhook)
   }
 }
 
@@ -286,7 +291,7 @@ module alerts 'modules/alerts.bicep' = {
     location: location
     tags: allTags
     insightsId: monitoring.outputs.insightsId
-    live: live
+    live: bool(live)
     emails: emails
     statusPage: statusPage
   }
@@ -303,11 +308,11 @@ module workbook 'modules/workbook.bicep' = {
   }
 }
 
-module budget 'modules/budget.bicep' = if (budgetAmount > 0) {
+module budget 'modules/budget.bicep' = if (int(budgetAmount) > 0) {
   name: 'budget'
   scope: group
   params: {
-    amount: budgetAmount
+    amount: int(budgetAmount)
     start: budgetStart
     emails: emails
   }

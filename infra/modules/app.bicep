@@ -76,16 +76,16 @@ param marketoUrl string
 param marketoClientId string
 
 @description('MARKETO_CALLS_PER_20S.')
-param marketoCallsPer20s int
+param marketoCallsPer20s string
 
 @description('MARKETO_CONCURRENCY.')
-param marketoConcurrency int
+param marketoConcurrency string
 
 @description('MARKETO_DAILY_CALLS.')
-param marketoDailyCalls int
+param marketoDailyCalls string
 
 @description('MARKETO_LATE_WRITE_S.')
-param marketoLateWriteS int
+param marketoLateWriteS string
 
 @description('SYNC_SCHEDULE.')
 param syncSchedule string
@@ -116,10 +116,10 @@ var settings = {
   MARKETO_URL: marketoUrl
   MARKETO_CLIENT_ID: marketoClientId
   MARKETO_CLIENT_SECRET: '${secret}marketo-client-secret)'
-  MARKETO_CALLS_PER_20S: string(marketoCallsPer20s)
-  MARKETO_CONCURRENCY: string(marketoConcurrency)
-  MARKETO_DAILY_CALLS: string(marketoDailyCalls)
-  MARKETO_LATE_WRITE_S: string(marketoLateWriteS)
+  MARKETO_CALLS_PER_20S: marketoCallsPer20s
+  MARKETO_CONCURRENCY: marketoConcurrency
+  MARKETO_DAILY_CALLS: marketoDailyCalls
+  MARKETO_LATE_WRITE_S: marketoLateWriteS
   SYNC_SCHEDULE: syncSchedule
   SYNC_CONFIG: syncConfig
   SYNC_TELEMETRY: ''
@@ -165,6 +165,29 @@ var signIns = {
 var webhook = { ALERT_WEBHOOK_URL: '${secret}alert-webhook-url)' }
 var visitors = { OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID: identityClientId }
 
+var signedIn = {
+  platform: { enabled: true }
+  globalValidation: {
+    requireAuthentication: true
+    unauthenticatedClientAction: 'RedirectToLoginPage'
+    redirectToProvider: 'azureactivedirectory'
+    excludedPaths: ['/api/health']
+  }
+  identityProviders: {
+    azureActiveDirectory: {
+      enabled: true
+      registration: {
+        clientId: statusClientId
+        // No client secret: App Service authentication takes a token of the identity that this setting names.
+        clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
+        openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+      }
+    }
+  }
+  login: { tokenStore: { enabled: false } }
+  httpSettings: { requireHttps: true }
+}
+
 resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
   name: 'plan-opsync-${token}'
   location: location
@@ -195,13 +218,8 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     publicNetworkAccess: 'Enabled'
     keyVaultReferenceIdentity: identityId
     virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
-    siteConfig: {
-      minTlsVersion: '1.2'
-      scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
-      http20Enabled: true
-      remoteDebuggingEnabled: false
-    }
+    // Flex Consumption has no FTP, and refuses ftpsState; TLS 1.2 is the least for deployments as well.
+    siteConfig: { minTlsVersion: '1.2' }
     functionAppConfig: {
       runtime: {
         name: 'python'
@@ -252,28 +270,7 @@ resource appSettings 'Microsoft.Web/sites/config@2024-11-01' = {
 resource authentication 'Microsoft.Web/sites/config@2024-11-01' = {
   parent: app
   name: 'authsettingsV2'
-  properties: {
-    platform: { enabled: statusSignIn == 'entra' }
-    globalValidation: {
-      requireAuthentication: statusSignIn == 'entra'
-      unauthenticatedClientAction: 'RedirectToLoginPage'
-      redirectToProvider: 'azureactivedirectory'
-      excludedPaths: ['/api/health']
-    }
-    identityProviders: {
-      azureActiveDirectory: {
-        enabled: statusSignIn == 'entra'
-        registration: {
-          clientId: statusClientId
-          // No client secret: App Service authentication takes a token of the identity that this setting names.
-          clientSecretSettingName: 'OVERRIDE_USE_MI_FIC_ASSERTION_CLIENTID'
-          openIdIssuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
-        }
-      }
-    }
-    login: { tokenStore: { enabled: false } }
-    httpSettings: { requireHttps: true }
-  }
+  properties: statusSignIn == 'entra' ? signedIn : { platform: { enabled: false } }
   dependsOn: [appSettings]
 }
 
