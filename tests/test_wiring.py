@@ -18,7 +18,9 @@ from sync_core.adapters.clock import SystemClock
 from sync_core.adapters.storage import open_storage
 from sync_core.engine import Engine
 from sync_core.errors import ConfigurationError, Unavailable
+from sync_core.flows.guard import PAIR
 from sync_core.flows.stopped import STOPPED, tell
+from sync_core.model import SCHEMA
 from sync_core.ports import Documents
 from sync_core.settings import STORAGE, Settings
 from tests.adapters.test_webhook import Receiver
@@ -211,3 +213,20 @@ def test_what_cannot_be_remembered_is_not_told() -> None:
         tell(cast(Documents, ReadOnly()), channel, "a setting is wrong")
 
     assert channel.told == []
+
+
+def test_of_a_newer_state_people_are_told_once_and_when_its_version_is_back(scene: Scene) -> None:
+    scene.write("[opportunity]\nname = 'name'\n")
+    documents = open_storage(Settings.from_env(os.environ), SystemClock(), map).documents
+    documents.write(*PAIR, {"schema": SCHEMA + 1, "version": "9.8.7", "munchkin": "123-ABC-456"}, None)
+    try:
+        said = {scene.look() for _ in range(2)}
+    finally:
+        documents.delete(*PAIR)
+
+    assert len(said) == 1
+    assert "version 9.8.7" in said.pop()
+    assert scene.looks == []
+    assert len(scene.told) == 1
+    assert scene.look() == ""
+    assert scene.told[1].endswith("stopped: over")

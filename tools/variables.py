@@ -20,21 +20,18 @@ PAGE = ROOT / "docs" / "deploy.md"
 def table() -> Iterator[str]:
     """One row for each parameter of infra/main.bicep, by the variable that azd fills it from."""
     given = json.loads((ROOT / "infra" / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
+    template = read(ROOT / "infra" / "main.bicep")
+    ranges = {each["name"]: f" {each['least']} to {each['most']}." for each in template.values("ranges")}
     yield "| variable | meaning | default |\n|---|---|---|"
-    for name, param in read(ROOT / "infra" / "main.bicep").of("param").items():
-        if name in given:
-            variable = given[name]["value"].strip("${}")
-            yield f"| `{variable}` | {_meaning(variable, param)} | {_default(param, given)} |"
+    for name, param in template.of("param").items():
+        variable = given[name]["value"].strip("${}")
+        yield f"| `{variable}` | {_meaning(variable, param)}{ranges.get(variable, '')} | {_default(param, given)} |"
 
 
 def _meaning(variable: str, param: Declaration) -> str:
-    said = param.decorators
-    text = str(said["description"]).removeprefix(f"{variable}: ")
-    if choices := said.get("allowed"):
+    text = str(param.decorators["description"]).removeprefix(f"{variable}: ")
+    if choices := param.decorators.get("allowed"):
         text += f" One of {', '.join(f'`{each}`' for each in choices)}."
-    least, most = said.get("minValue"), said.get("maxValue")
-    if most is not None:
-        text += f" {least} to {most}."
     return text[0].upper() + text[1:]
 
 
@@ -44,9 +41,7 @@ def _default(param: Declaration, given: Mapping[str, Mapping[str, str]]) -> str:
     if isinstance(param.value, Expression):
         other = given.get(param.value)
         return f"as `{other['value'].strip('${}')}`" if other else "the cloud's own"
-    return (
-        f"`{str(param.value).lower() if isinstance(param.value, bool) else param.value}`" if param.value != "" else "–"
-    )
+    return f"`{param.value}`" if param.value else "–"
 
 
 def main() -> int:

@@ -272,13 +272,13 @@ def singly(table: TableClient, pairs: Mapping[str, str]) -> None:
 
 
 def test_wherever_a_take_over_is_killed_the_next_one_ends_it(azurite: Azurite, small: None) -> None:
-    pairs = {an_id(number): an_id(1000 + number % 7) for number in range(30)}
+    pairs = {an_id(number): an_id(1000 + number % 7) for number in range(20)}
     ended, killed_after = False, 0
     while not ended:
         with two(azurite) as (first, transport, second, other):
             singly(other, pairs)
             transport.happens = dying_after(killed_after)
-            killed_after += 7
+            killed_after += 11
             try:
                 ended = first.take_over(until=LATER)
             except Died:

@@ -84,7 +84,7 @@ def test_everything_is_tagged() -> None:
     for _, each in each_resource():
         if "location" in each.value:
             assert "tags" in each.value, each.name
-    assert MAIN.values("allTags") == "union(tags, { 'azd-env-name': environmentName })"
+    assert MAIN.values("allTags").endswith("{ 'azd-env-name': environmentName })")
     assert APP.values("app")["tags"] == "union(tags, { 'azd-service-name': 'app' })"
 
 
@@ -110,10 +110,8 @@ PROMISES = [
     ("Microsoft.OperationalInsights/workspaces", "properties.features.disableLocalAuth", True),
     ("Microsoft.Web/sites", "properties.httpsOnly", True),
     ("Microsoft.Web/sites", "properties.keyVaultReferenceIdentity", "identityId"),
-    ("Microsoft.Web/sites", "properties.siteConfig.minTlsVersion", "1.2"),
-    ("Microsoft.Web/sites", "properties.siteConfig.scmMinTlsVersion", "1.2"),
-    ("Microsoft.Web/sites", "properties.siteConfig.ftpsState", "Disabled"),
-    ("Microsoft.Web/sites", "properties.siteConfig.remoteDebuggingEnabled", False),
+    # And nothing else: Flex Consumption refuses ftpsState and the like.
+    ("Microsoft.Web/sites", "properties.siteConfig", {"minTlsVersion": "1.2"}),
     ("Microsoft.Web/sites", "identity.type", "UserAssigned"),
     (
         "Microsoft.Web/sites",
@@ -136,7 +134,7 @@ def test_nobody_deploys_with_a_password() -> None:
 
 
 def test_a_new_app_does_nothing_until_it_is_told_to() -> None:
-    assert MAIN.of("param")["live"].value is False
+    assert MAIN.of("param")["live"].value == "false"
     assert APP.values("off") == "live ? 'false' : 'true'"
 
 
@@ -206,19 +204,36 @@ def test_defaults_are_those_of_the_code() -> None:
     for param in MAIN.of("param").values():
         name = str(param.decorators["description"]).partition(":")[0]
         if name in defaults and param is not authority:
-            assert param.value == (defaults[name] or ""), name
+            assert param.value == str(defaults[name] or ""), name
             checked.add(name)
     assert checked >= {"MARKETO_CALLS_PER_20S", "MARKETO_CONCURRENCY", "MARKETO_DAILY_CALLS", "SYNC_SCHEDULE"}
 
 
 def test_limits_are_those_of_the_code() -> None:
-    params = MAIN.of("param")
-    assert params["marketoCallsPer20s"].decorators["maxValue"] == 100
-    assert params["marketoConcurrency"].decorators["maxValue"] == 10
-    assert params["marketoLateWriteS"].decorators["maxValue"] == 300
-    assert params["statusSignIn"].decorators["allowed"] == list(SIGN_INS)
-    with pytest.raises(Exception, match="at most 100"):
-        Settings.from_env({"MARKETO_CALLS_PER_20S": "101"})
+    assert MAIN.of("param")["statusSignIn"].decorators["allowed"] == list(SIGN_INS)
+    for each in MAIN.values("ranges"):
+        if each["name"] in KNOWN:
+            assert complaints(each["name"], each["least"]) == []
+            assert complaints(each["name"], each["least"] - 1) != []
+            assert complaints(each["name"], each["most"]) == []
+            assert complaints(each["name"], each["most"] + 1) != []
+
+
+def complaints(name: str, value: int) -> list[str]:
+    """What the code says of a setting with that value."""
+    _, problems = Settings.read({name: str(value)})
+    return [each.text for each in problems if each.setting == name]
+
+
+def test_what_is_no_number_or_switch_is_refused_instead_of_becoming_the_default() -> None:
+    """azd leaves out what it can't make a bool or an int of; as text it reaches the template."""
+    assert {each.type for each in MAIN.of("param").values()} == {"string"}
+    counted = {str(each["value"]) for each in MAIN.values("ranges")}
+    assert counted == set(re.findall(r"\bint\((\w+)\)", MAIN.text)) - {"instanceMemoryMB"}
+    switches = set(re.findall(r"\bbool\((\w+)\)", MAIN.text))
+    allowed = {name: each.decorators.get("allowed") for name, each in MAIN.of("param").items()}
+    assert {name for name, choices in allowed.items() if choices == ["false", "true"]} == switches
+    assert allowed["instanceMemoryMB"] == ["512", "2048", "4096"]
 
 
 def test_each_way_to_sign_in_to_dynamics_is_complete_for_the_code() -> None:
@@ -304,12 +319,17 @@ def test_instances_follow_from_what_marketo_takes() -> None:
     assert MAIN.of("param")["maximumInstanceCount"].value == Expression("marketoConcurrency")
     scale = at(resource("Microsoft.Web/sites"), "properties.functionAppConfig.scaleAndConcurrency")
     assert scale == {"maximumInstanceCount": "maximumInstanceCount", "instanceMemoryMB": "instanceMemoryMB"}
+    given = MAIN.values("app")["params"]
+    assert (given["maximumInstanceCount"], given["instanceMemoryMB"]) == (
+        "int(maximumInstanceCount)",
+        "int(instanceMemoryMB)",
+    )
 
 
 def test_every_parameter_can_be_set_with_azd() -> None:
-    """But for the tags, since azd passes text. Those without a default are asked for by `azd up`."""
+    """Those without a default are asked for by `azd up`."""
     given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
-    assert set(given) == set(MAIN.of("param")) - {"tags"}
+    assert set(given) == set(MAIN.of("param"))
     for name, each in given.items():
         assert re.fullmatch(r"\$\{[A-Z0-9_]+\}", each["value"]), name
     asked = {name for name, each in MAIN.of("param").items() if each.value is None}
@@ -322,7 +342,7 @@ def test_what_contradicts_itself_stops_the_deployment_at_its_first_resource() ->
     variables = {each["value"].strip("${}") for each in given.values()}
     parts = re.findall(r"\w+", MAIN.values("wrong").removeprefix("concat"))
     for part in parts:
-        named = set(re.findall(r"[A-Z]+(?:_[A-Z]+)+", MAIN.values(part)))
+        named = set(re.findall(r"[A-Z]+(?:_[A-Z]+)+", MAIN.values(part))) or {each["name"] for each in MAIN.values("ranges")}
         assert named, part
         assert named <= variables, part
     for name, module in MAIN.of("module").items():

@@ -39,8 +39,8 @@ CHANGES = (
         "a message of a newer version taken for one of somebody else's",
         "2.9",
         MESSAGES,
-        "if type(version) is int and version > VERSION:",
-        "if version is None:",
+        "if type(version) is int and version > VERSION and",
+        "if version is None and",
         TESTS + "test_a_newer_message_goes_back_and_is_not_set_aside",
     ),
     Change(
