@@ -70,7 +70,12 @@ def checkov() -> Found:
         return Found("checkov", "failed", "it printed no result", done.stdout + done.stderr)
     good = summary["passed"] and not summary["failed"] and unread <= NOT_FOR_CHECKOV
     text = f"{summary['passed']} passed, {summary['failed']} failed, not read: {', '.join(sorted(unread)) or 'none'}"
-    return Found("checkov", "ok" if good else "failed", text, done.stdout)
+    failed = result["results"]["failed_checks"]
+    told = [
+        f"infra{each['file_path']}:{each['file_line_range'][0]}: {each['check_id']} {each['check_name']}"
+        for each in failed
+    ]
+    return Found("checkov", "ok" if good else "failed", text, "\n".join([*told, done.stderr]))
 
 
 def schemas() -> Found:
