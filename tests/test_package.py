@@ -155,3 +155,9 @@ def test_the_command_tells_what_is_wrong(capsys: pytest.CaptureFixture[str], mon
 
     assert main([]) == 1
     assert "git is not installed" in capsys.readouterr().err
+
+
+def test_git_tracks_nothing_that_it_is_told_to_ignore() -> None:
+    """What was installed here belongs to this machine."""
+    command = ["git", "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout == ""

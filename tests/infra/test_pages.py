@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.infra.test_templates import MAIN, ROOT, assigned
+from tests.infra.test_templates import MAIN, ROLES, ROOT, assigned
 from tools import variables
 
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -38,6 +38,11 @@ def test_secrets_are_called_as_the_templates_look_for_them() -> None:
     looked_for = set(re.findall(r"\$\{secret\}([a-z-]+)\)", text))
     told = {name for name in looked_for if f"`{name}`" in DEPLOY or f"--name {name}" in DEPLOY}
     assert told == looked_for
+
+
+def test_the_pipeline_may_assign_exactly_the_roles_of_the_templates() -> None:
+    page = (ROOT / "docs" / "development.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", page)) == set(ROLES)
 
 
 def between(text: str, mark: str) -> str:
