@@ -318,13 +318,27 @@ module budget 'modules/budget.bicep' = if (int(budgetAmount) > 0) {
   }
 }
 
-// What the command line needs, under the names that it reads: `azd env get-values` prints it. No secret is among it.
+// What the command line needs, under the names that it reads: `azd env get-values` prints it. And the choices that
+// another machine must not lose: `azd env refresh` brings them. No secret is among it.
 output AZURE_RESOURCE_GROUP string = group.name
 output FUNCTION_APP string = app.outputs.name
 output STATUS_PAGE string = statusPage
 output KEY_VAULT string = vault.outputs.name
 output IDENTITY_CLIENT_ID string = identity.outputs.clientId
 output IDENTITY_PRINCIPAL_ID string = identity.outputs.principalId
+output SYNC_LIVE string = live
+output ALERT_EMAILS string = alertEmails
+output ALERT_WEBHOOK string = alertWebhook
+output OPERATOR_ID string = operatorId
+output OPERATOR_TYPE string = operatorType
+output PRIVATE_NETWORK string = privateNetwork
+output NETWORK_ADDRESS string = networkAddress
+output ZONE_REDUNDANT string = zoneRedundant
+output STATUS_SIGN_IN string = statusSignIn
+output STATUS_CLIENT_ID string = statusClientId
+output DATAVERSE_SIGN_IN string = dataverseSignIn
+output DATAVERSE_TENANT_ID string = dataverseTenantId
+output DATAVERSE_CLIENT_ID string = dataverseClientId
 output DATAVERSE_URL string = dataverseUrl
 output MARKETO_URL string = marketoUrl
 output MARKETO_CLIENT_ID string = marketoClientId

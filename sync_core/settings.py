@@ -108,6 +108,10 @@ class Settings:
         if "dataverse_federated_client_id" in given and given & _SECRETS:
             what = "goes with neither DATAVERSE_CLIENT_SECRET nor DATAVERSE_CLIENT_CERTIFICATE: take out either"
             problems.append(Problem("DATAVERSE_FEDERATED_CLIENT_ID", f"DATAVERSE_FEDERATED_CLIENT_ID {what}"))
+        federated = str(values.get("dataverse_federated_client_id", ""))
+        if federated and federated.lower() == str(values.get("dataverse_client_id", "")).lower():
+            what = "must be the managed identity's client id, not the app registration's, DATAVERSE_CLIENT_ID"
+            problems.append(Problem("DATAVERSE_FEDERATED_CLIENT_ID", f"DATAVERSE_FEDERATED_CLIENT_ID {what}"))
         addresses = [_bad_url(name, str(values[name])) for name in sorted(_URLS) if name in values]
         addresses += [
             Problem(_environment(name), _bad_connection(_environment(name), str(values.get(name, ""))))

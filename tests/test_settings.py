@@ -138,6 +138,14 @@ def test_a_federated_identity_and_a_secret_contradict_each_other(beside: str) ->
     assert SECRET not in text
 
 
+def test_the_managed_identity_is_not_the_app_registration() -> None:
+    registered = {"DATAVERSE_TENANT_ID": "t", "DATAVERSE_CLIENT_ID": "The-App"}
+
+    text = complaint("DATAVERSE_CLIENT_SECRET", **registered, DATAVERSE_FEDERATED_CLIENT_ID="the-app")
+
+    assert "must be the managed identity's client id, not the app registration's" in text
+
+
 UNREAD = "@Microsoft.KeyVault(VaultName=the-vault;SecretName=the-secret)"
 
 

@@ -36,7 +36,7 @@ def chosen(variables: Mapping[str, str]) -> dict[str, str]:
 
 def main() -> int:
     try:
-        found = chosen(json.loads(os.environ["VARIABLES"]))
+        found = chosen(json.loads(os.environ.get("VARIABLES", "{}")))
     except ValueError as error:
         print(f"::error::{error}", file=sys.stderr)
         return 1

@@ -48,12 +48,16 @@ STOPPED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 130 after Ctrl-C, 1 when something does not start or ends by itself."""
-    options = parser().parse_args(arguments)
+    asked = parser()
+    options = asked.parse_args(arguments)
+    if options.free_ports and options.app.resolve() == REPOSITORY:
+        asked.error("--free-ports needs --app: addresses that change would be left in this local.settings.json")
     os.environ.update(without_ours(os.environ))  # our own look at the emulators passes proxies by
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     port = free_port() if options.free_ports else HTTP_PORT
     try:
+        host_command(options.host, options.app, port)
         if not options.free_ports:
             require_free((port, PLACES.dataverse, PLACES.marketo))
         say("Starting Azurite and the emulators of Dynamics and Marketo ...")
@@ -161,6 +165,8 @@ def running(command: list[str], folder: Path, environment: Mapping[str, str]) ->
             with suppress(subprocess.TimeoutExpired):
                 process.wait(patience)
                 break
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers that outlived it
 
 
 def wait_for(process: subprocess.Popen[bytes], address: str) -> None:
@@ -207,7 +213,11 @@ def parser() -> argparse.ArgumentParser:
         help="what runs the functions: Core Tools, the local host, or nothing (default: Core Tools if they are there)",
     )
     found.add_argument("--app", type=Path, default=REPOSITORY, metavar="DIR", help="folder of function_app.py")
-    found.add_argument("--free-ports", action="store_true", help="take free ports, not 7071 to 7073 and 10000 to 10002")
+    found.add_argument(
+        "--free-ports",
+        action="store_true",
+        help="take free ports, not 7071 to 7073 and 10000 to 10002; with --app",
+    )
     return found
 
 

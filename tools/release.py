@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.tag:
         text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
         print(next(each.text for each in sections(text) if each.name == __version__))
+    else:
+        print(f"{__version__}: changelog and documents are about this version")
     return 0
 
 

@@ -7,6 +7,7 @@ repeats what a service or a program wrote: that may name a person, or hold a tok
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import shutil
@@ -29,6 +30,9 @@ from sync_core.errors import CredentialsRefused, SyncError, Unavailable
 
 PLATFORM = (("IDENTITY_ENDPOINT", "IDENTITY_HEADER"), ("MSI_ENDPOINT", "MSI_SECRET"))
 """What Azure sets for an app with a managed identity. Cloud Shell sets MSI_ENDPOINT alone: there, `az` is signed in."""
+
+REMEMBER = 60.0
+"""Seconds for which a program that gave no token is not asked again."""
 
 PROGRAM_TIMEOUT = 30
 """Seconds: `az` takes a few, and more where it was just installed."""
@@ -100,6 +104,7 @@ class OwnSignIn:
     def __init__(self) -> None:
         self._credentials = [(each, each.credential(process_timeout=PROGRAM_TIMEOUT)) for each in PROGRAMS]
         self._kept: dict[tuple[Sequence[str], str], AccessToken] = {}
+        self._failed: dict[tuple[Sequence[str], str], tuple[float, SyncError]] = {}
         self._lock = threading.Lock()
 
     def get_token(self, *scopes: str, tenant_id: str | None = None, **options: Any) -> AccessToken:
@@ -108,14 +113,26 @@ class OwnSignIn:
         with self._lock:
             found = self._kept.get(wanted)
             if found is None or found.expires_on <= time.time():
-                token = self._asked(*scopes, tenant_id=tenant_id, **options)
+                self._still_failing(wanted)
+                try:
+                    token = self._asked(*scopes, tenant_id=tenant_id, **options)
+                except SyncError as error:
+                    self._failed[wanted] = time.monotonic(), error
+                    raise
                 found = self._kept[wanted] = AccessToken(token, int(time.time()) + KEEP)
             return found
+
+    def _still_failing(self, wanted: tuple[Sequence[str], str]) -> None:
+        """`validate` looks at several things: a program that hangs is waited for once."""
+        since, error = self._failed.get(wanted, (-math.inf, None))
+        if error and time.monotonic() - since < REMEMBER:
+            raise type(error)(*error.args)
 
     def forget(self) -> None:
         """The next token is what the program gives then, which may be the same."""
         with self._lock:
             self._kept.clear()
+            self._failed.clear()
 
     def _asked(self, *scopes: str, tenant_id: str | None, **options: Any) -> str:
         failed = []

@@ -433,6 +433,27 @@ def test_a_program_that_hangs_keeps_no_other_from_being_asked(
     assert OwnSignIn().get_token(SCOPE).token == "azd's"
 
 
+def test_a_program_that_gave_no_token_is_left_alone_for_a_minute(
+    programs: Programs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several things are looked at, and each would wait for as long."""
+    programs.install("az")
+    script(tmp_path, f"echo x >> {tmp_path}/asked; exit 1")
+    yours = OwnSignIn()
+    told = set()
+    for _ in range(3):
+        with pytest.raises(CredentialsRefused) as caught:
+            yours.get_token(SCOPE)
+        told.add(str(caught.value))
+    assert len(told) == 1
+    assert (tmp_path / "asked").read_text() == "x\n"
+
+    monkeypatch.setattr(identity, "REMEMBER", 0.0)
+    with pytest.raises(CredentialsRefused):
+        yours.get_token(SCOPE)
+    assert (tmp_path / "asked").read_text() == "x\nx\n"
+
+
 # --- Dynamics ---------------------------------------------------------------------------------------------------
 
 REGISTERED = {"DATAVERSE_TENANT_ID": TENANT, "DATAVERSE_CLIENT_ID": CLIENT_ID}

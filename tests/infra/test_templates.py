@@ -243,7 +243,7 @@ def test_each_way_to_sign_in_to_dynamics_is_complete_for_the_code() -> None:
     """What the template sets in each of them raises no complaint; Key Vault references stand for what they lead to."""
     assert list(SIGN_IN) == MAIN.of("param")["dataverseSignIn"].decorators["allowed"]
     for each in SIGN_IN.values():
-        env = {name: "x" for name in {**ALWAYS, **each} if name in KNOWN}
+        env = {name: name for name in {**ALWAYS, **each} if name in KNOWN}
         env |= dict.fromkeys([name for name in env if name.endswith(("URL", "Uri", "HOST"))], "https://a.example")
         env |= {name: "1" for name in env if name.startswith("MARKETO_C") and "CLIENT" not in name}
         env |= {"MARKETO_DAILY_CALLS": "1", "MARKETO_LATE_WRITE_S": "1", "STATUS_SIGN_IN": "key", "SYNC_TELEMETRY": ""}
@@ -367,4 +367,21 @@ def test_outputs_are_what_a_command_line_reads() -> None:
     assert {"DATAVERSE_URL", "MARKETO_URL", "MARKETO_CLIENT_ID"} <= outputs
     assert {each for each in outputs if "__" in each} <= KNOWN
     of_azure = {"AZURE_RESOURCE_GROUP", "FUNCTION_APP", "STATUS_PAGE", "KEY_VAULT"}
-    assert outputs - KNOWN == of_azure | {"IDENTITY_CLIENT_ID", "IDENTITY_PRINCIPAL_ID"}
+    made = of_azure | {"IDENTITY_CLIENT_ID", "IDENTITY_PRINCIPAL_ID"} | {each for each in outputs if "__" in each}
+    given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
+    variables = {each["value"].strip("${}"): name for name, each in given.items()}
+    for name in outputs - made:
+        assert MAIN.of("output")[name].value == variables[name], "what came in under this name"
+
+
+def test_what_another_machine_must_not_lose_comes_back_with_azd_env_refresh() -> None:
+    """But for limits, logs and hosting, whose defaults may change with a version."""
+    outputs = set(MAIN.of("output"))
+    given = json.loads((INFRA / "main.parameters.json").read_text())["parameters"]
+    lost = {each["value"].strip("${}") for each in given.values()} - outputs
+    tuning = {each["name"] for each in MAIN.values("ranges")}
+    assert lost - tuning == {
+        *("AZURE_ENV_NAME", "AZURE_LOCATION", "TAGS", "SYNC_SCHEDULE", "SYNC_CONFIG", "BUDGET_START"),
+        *("DATAVERSE_AUTHORITY_HOST", "DATAVERSE_CLIENT_SECRET_EXPIRES"),
+        *("FUNCTIONS_PYTHON_VERSION", "INSTANCE_MEMORY_MB"),
+    }
