@@ -5,6 +5,8 @@ SHELL := /bin/sh
 
 VENV := .venv
 SEEDS ?= 10000
+# Of the tests, also on two processors: many wait for processes that they started.
+WORKERS ?= 4
 PYTHON := $(VENV)/bin/python
 
 # Microsoft's own runtime, to run our functions in. It declares Python 3.13 but is pure Python and runs on 3.11;
@@ -33,7 +35,7 @@ lint: setup ## ruff, mypy and the import rules
 	@$(VENV)/bin/lint-imports
 
 test: lint audit ## lint and audit, then every test
-	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 audit: setup ## known vulnerabilities of what is installed, where the database can be reached
 	@$(PYTHON) -m tools.audit
