@@ -5,6 +5,8 @@ SHELL := /bin/sh
 
 VENV := .venv
 SEEDS ?= 10000
+# Of the tests, also on two processors: many wait for processes that they started.
+WORKERS ?= 4
 PYTHON := $(VENV)/bin/python
 
 # Microsoft's own runtime, to run our functions in: apart from the other packages, since nothing of ours may import it.
@@ -36,7 +38,7 @@ lint: setup ## ruff, mypy and the import rules
 	@$(VENV)/bin/lint-imports
 
 test: lint audit infra-check ## lint, audit and infra-check, then every test
-	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 audit: setup ## known vulnerabilities of what is installed, where the database can be reached
 	@$(PYTHON) -m tools.audit

@@ -12,12 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 from requests.adapters import BaseAdapter
-from werkzeug.test import Client, TestResponse
 
 from sync_core.adapters.dataverse import DataverseClient
 from sync_core.adapters.marketo import MarketoClient
@@ -38,6 +36,7 @@ from tests.fakes import (
     FakeLookup,
     FakeQueue,
 )
+from tests.wsgi import call
 from tools.emulators.dataverse.administration import edit as dataverse_edit
 from tools.emulators.dataverse.identity import issue
 from tools.emulators.dataverse.loading import load
@@ -63,7 +62,7 @@ class WsgiAdapter(BaseAdapter):
     def __init__(self, app: Any, clock: FakeClock) -> None:
         super().__init__()
         self.clock = clock
-        self.client = Client(app, use_cookies=False)
+        self.app = app
         self.fault: Callable[[requests.PreparedRequest], None] | None = None
         self.after: Callable[[requests.PreparedRequest], None] | None = None
 
@@ -71,15 +70,11 @@ class WsgiAdapter(BaseAdapter):
         if self.fault is not None:
             self.fault(request)
         started = self.clock.monotonic()
-        url = urlsplit(str(request.url))
         try:
-            answer = self.client.open(
-                f"{url.path}?{url.query}",
-                method=request.method,
-                headers=dict(request.headers),
-                data=request.body,
-                base_url=f"{url.scheme}://{url.netloc}",
+            status, headers, pieces = call(
+                self.app, str(request.method), str(request.url), request.headers, request.body
             )
+            body = received(pieces)
         except ConnectionResetError as error:
             raise requests.ConnectionError(error, request=request) from error
         if timeout and self.clock.monotonic() - started > timeout[1]:
@@ -87,10 +82,10 @@ class WsgiAdapter(BaseAdapter):
         if self.after is not None:
             self.after(request)
         response = requests.Response()
-        response.status_code = answer.status_code
-        response.headers = requests.structures.CaseInsensitiveDict(answer.headers.items())
+        response.status_code = status
+        response.headers = requests.structures.CaseInsensitiveDict(headers)
         response.raw = urllib3.HTTPResponse(
-            io.BytesIO(received(answer)), answer.headers.items(), answer.status_code, preload_content=False
+            io.BytesIO(body), headers, status, preload_content=False
         )  # urllib3 misses the bytes that Content-Length promised: requests' ChunkedEncodingError
         response.request, response.url = request, str(request.url)
         return response
@@ -98,11 +93,11 @@ class WsgiAdapter(BaseAdapter):
     def close(self) -> None: ...
 
 
-def received(answer: TestResponse) -> bytes:
+def received(pieces: Iterable[bytes]) -> bytes:
     """The body, as far as it came before the connection broke."""
     body = b""
     with suppress(ConnectionResetError):
-        for piece in answer.iter_encoded():
+        for piece in pieces:
             body += piece
     return body
 
@@ -118,6 +113,12 @@ class StageClock(FakeClock):
         super().sleep(seconds)
         for clock in self.services:
             clock.advance(max(0.0, seconds))
+
+
+def _wired(client: DataverseClient | MarketoClient, url: str, wire: WsgiAdapter) -> None:
+    """No proxy stands between, so none is looked for in the environment before each request."""
+    client._transport._session.trust_env = False
+    client._transport._session.mount(url, wire)
 
 
 class _Tokens:
@@ -185,13 +186,13 @@ class Stage:
 
     def _source(self, page_size: int) -> DataverseClient:
         client = DataverseClient(self.settings, self.clock, map, page_size=page_size, random=lambda: 0.5)
-        client._transport._session.mount(DATAVERSE, self.dataverse_wire)
+        _wired(client, DATAVERSE, self.dataverse_wire)
         client._tokens = _Tokens(self.dataverse)
         return client
 
     def _target(self) -> MarketoClient:
         client = MarketoClient(self.settings, self.clock, self.limiter)
-        client._transport._session.mount(MARKETO, self.marketo_wire)
+        _wired(client, MARKETO, self.marketo_wire)
         return client
 
     # --- what people and others do --------------------------------------------------------------------------

@@ -682,8 +682,11 @@ def _endpoint(url: str, table: str) -> str:
 
 
 def _origin(url: str) -> tuple[str | None, str | None, int | None]:
-    """As urllib3 reads *url*, because that is who connects: parsers differ about odd characters in a host."""
-    parts = parse_url(url)
+    """As urllib3 reads *url*, because that is who connects: parsers differ about odd characters in a host.
+
+    What follows the question mark is left out: it names no host, and urllib3 takes long over thousands of characters.
+    """
+    parts = parse_url(url.partition("?")[0])
     return parts.scheme, parts.host, parts.port or {"https": 443, "http": 80}.get(parts.scheme or "")
 
 

@@ -81,7 +81,8 @@ class Roles:
         records = [(case, _record(case, role)) for case in cases for role in case.plan.post]
         self.calls.send(MarketoObject.ROLE, records, self._posted)
         for case in cases:
-            kept = (role for role in case.wanted if role not in case.plan.post)
+            posted = {role.key for role in case.plan.post}
+            kept = (role for role in case.wanted if role.key not in posted)
             case.roles |= {role.key: role for role in kept}
 
     def _remember_connections(self, cases: list[OpportunityCase]) -> None:

@@ -11,7 +11,7 @@ from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_core.adapters.clock import SystemClock
@@ -71,7 +71,6 @@ waits = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.one_of(st.integers(1, 10), st.just(50)), waits)
 def test_no_window_of_20_seconds_holds_more_calls_than_our_share(share: int, schedule: list[tuple[int, float]]) -> None:
     clock, documents, sent = FakeClock(), FakeDocuments(), []
@@ -430,7 +429,6 @@ arrivals = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), arrivals)
 def test_nothing_slow_takes_what_a_fresh_call_waits_for(calls: int, schedule: list[tuple[bool, float, bool]]) -> None:
     """Whoever comes when: at each slow call there is a call and a slot left for every wish in the document."""

@@ -92,7 +92,7 @@ def test_the_first_lines_say_how_it_stands(showcase: Showcase, visitor: Visitor)
     assert told
     assert set(told) <= set(found["needs you"])  # what an alert has told already stands there only once
     assert texts(visitor.page, "#oldest") == ["none"]
-    assert re.fullmatch(r"\d+ seconds?", texts(visitor.page, "#last-tick")[0])
+    assert re.fullmatch(r"\d+ (second|minute)s?", texts(visitor.page, "#last-tick")[0])
 
 
 def test_the_ledger_and_what_is_not_in_step_by_reason(showcase: Showcase, visitor: Visitor) -> None:
@@ -540,5 +540,6 @@ def test_a_lane_that_is_behind_says_how_long_it_will_take(showcase: Showcase, vi
     shown = " ".join(visitor.page.locator("#backlog-slow").inner_text().split())
     assert lane["messages"] == 1
     assert f"1 message now, about {lane['records']} records" in shown
-    assert f"{lane['records a minute lately']:,} records a minute lately; empty in about" in shown
+    assert lane["records a minute lately"] > 0
+    assert re.search(r" [1-9][\d,]* records a minute lately; empty in about \d", shown)  # which goes on
     assert texts(visitor.page, "#queued") == ["1"]

@@ -12,6 +12,7 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from uuid import UUID
 
@@ -126,7 +127,7 @@ def test_every_named_place_in_the_code_exists(page: str, place: str) -> None:
     path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
 
     assert path.exists(), f"{page} names the module {module}"
-    assert name in defined(ast.parse(text_of(path))), f"{page} names {place}"
+    assert name in defined(tree_of(path)), f"{page} names {place}"
 
 
 def defined(tree: ast.Module) -> set[str]:
@@ -231,9 +232,15 @@ def test_every_named_test_exists(page: str, test: str) -> None:
         assert "::".join(names) in ids_in(file), f"{page} names {test}"
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(text_of(path))
+
+
+@cache
 def ids_in(path: Path) -> set[str]:
     """Ids of the tests in *path*, without running it: functions, and methods, inherited ones too."""
-    tree = ast.parse(text_of(path))
+    tree = tree_of(path)
     found = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
@@ -243,7 +250,7 @@ def ids_in(path: Path) -> set[str]:
 
 def methods_of(path: Path, name: str) -> set[str]:
     """Methods of the class *name*, defined or imported in *path*, and those of its bases."""
-    tree = ast.parse(text_of(path))
+    tree = tree_of(path)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             own = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}

@@ -370,7 +370,7 @@ def test_two_organizations_share_one_marketo() -> None:
     europe = Enterprise(example("enterprise"))
     america = Enterprise(example("enterprise").replace('"eu-"', '"us-"'))
     assert (europe.deal, europe.acme) == (america.deal, america.acme)
-    america.stage.marketo_wire.client = europe.stage.marketo_wire.client
+    america.stage.marketo_wire.app = europe.stage.marketo_wire.app
     america.stage.marketo = europe.stage.marketo
     europe.stage.people("ann@acme.invalid")
 

@@ -98,7 +98,7 @@ def test_a_reason_is_not_searched_for_in_ids(stage: Stage) -> None:
     assert {each.id for each in failures(stage.world, Choice(text="413"))} == {row.id for row in rows}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     states=st.lists(st.sampled_from([State.PARKED, State.HELD, State.WAITING, State.IN_STEP]), max_size=30),
     size=st.integers(1, 12),

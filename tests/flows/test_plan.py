@@ -230,7 +230,7 @@ def role_of_others(stage: Stage, key: str, lead: int, text: str = "Influencer") 
     stage.marketo.load({"roles": [{"externalOpportunityId": key, "leadId": lead, "role": text}]})
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
     rounds=st.lists(st.integers(0, 8), min_size=1, max_size=4),

@@ -122,7 +122,7 @@ def content(stage: Stage) -> dict[str, Any]:
     return found
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(seed=st.integers(0, 10_000), changes=st.sampled_from([each for each in CHANGES if each != HOLD]))
 def test_whatever_people_did_the_ledgers_are_as_before_and_nothing_is_written(
     seed: int, changes: dict[str, str]
@@ -144,7 +144,7 @@ def test_whatever_people_did_the_ledgers_are_as_before_and_nothing_is_written(
     assert stage.writes() == writes
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15, derandomize=True)
 @given(seed=st.integers(0, 10_000), changes=st.sampled_from(CHANGES))
 def test_no_row_claims_what_marketo_does_not_hold(seed: int, changes: dict[str, str]) -> None:
     stage = Stage(changes=changes, seed=seed, page_size=3)

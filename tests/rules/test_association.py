@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_core.adapters.dataverse import fold
@@ -673,7 +673,6 @@ cases = st.builds(Case, opportunities, connections_lists, contact_maps, role_map
 chances = st.randoms(use_true_random=False)
 
 
-@settings(deadline=None)
 @given(cases, chances)
 def test_the_order_of_connections_and_stakes_does_not_matter(case: Case, chance: random.Random) -> None:
     association = case.associate()
@@ -684,7 +683,6 @@ def test_the_order_of_connections_and_stakes_does_not_matter(case: Case, chance:
     assert settle(replace(association, stakes=stakes), case.people) == settle(association, case.people)
 
 
-@settings(deadline=None)
 @given(cases, chances)
 def test_the_same_connection_twice_does_not_matter(case: Case, chance: random.Random) -> None:
     twice = [*case.connections, *chance.sample(case.connections, len(case.connections) // 2)]
@@ -695,7 +693,6 @@ def test_the_same_connection_twice_does_not_matter(case: Case, chance: random.Ra
     assert doubled == once
 
 
-@settings(deadline=None)
 @given(cases)
 def test_nobody_vanishes_each_connection_is_a_reason_of_one_role_or_left_out_once(case: Case) -> None:
     roles, left_out = settle(case.associate(), case.people)
@@ -708,7 +705,6 @@ def test_nobody_vanishes_each_connection_is_a_reason_of_one_role_or_left_out_onc
     assert ends == {connection.key: 1 for connection in case.connections}
 
 
-@settings(deadline=None)
 @given(cases)
 def test_keys_are_unique_and_at_most_one_role_is_primary(case: Case) -> None:
     association = case.associate()
@@ -721,7 +717,6 @@ def test_keys_are_unique_and_at_most_one_role_is_primary(case: Case) -> None:
     assert all(role.text == role_text(role.text) and 0 < len(role.text) <= 50 for role in roles)
 
 
-@settings(deadline=None)
 @given(cases)
 def test_a_role_dates_from_the_earliest_of_its_reasons(case: Case) -> None:
     created: dict[str, str] = {connection.key: connection.created for connection in case.connections}

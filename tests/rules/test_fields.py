@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_core.mapping import parse
@@ -334,7 +334,6 @@ def test_a_cut_never_leaves_half_a_character(text: str, limit: int, left: str) -
 any_text = st.text(st.characters()) | st.text("ab é\u0301\u200d👩👧🏽😀\ud83d\ude00", max_size=40)
 
 
-@settings(deadline=None)
 @given(any_text, st.integers(1, 30))
 def test_cut_text_is_the_beginning_of_the_text_and_fits(text: str, limit: int) -> None:
     cut = shorten(text, limit)
@@ -366,7 +365,6 @@ characters = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(characters, max_size=12), st.integers(14, 40))
 def test_a_cut_keeps_as_many_characters_as_fit_and_only_whole_ones(wanted: list[str], limit: int) -> None:
     """Characters as people see them; the longest of these, the flag of England, has 14 units."""
@@ -378,7 +376,6 @@ def test_a_cut_keeps_as_many_characters_as_fit_and_only_whole_ones(wanted: list[
     assert shorten("".join(wanted), limit) == "".join(wanted[:fit])
 
 
-@settings(deadline=None)
 @given(any_text, st.integers(1, 30), st.sampled_from(["string", "text", "url"]))
 def test_sent_text_can_always_be_written_as_json(text: str, limit: int, type: str) -> None:
     found = converted(text, a_field(type, limit))
@@ -409,7 +406,6 @@ lines: list[dict[str, Any]] = [
 LINES = [source(line) for line in lines]
 
 
-@settings(deadline=None)
 @given(any_json, st.sampled_from(TYPES), st.sampled_from(LINES))
 def test_any_value_is_either_sent_as_strict_json_or_refused_by_field_and_type(value: Any, type: str, line: Any) -> None:
     field = a_field(type)
@@ -596,7 +592,6 @@ def test_digests_are_the_same_in_every_process_and_version() -> None:
     }
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])) | st.integers() | st.booleans() | st.floats(allow_nan=False))
 def test_a_digest_has_8_bytes_and_depends_on_the_value_alone(value: Any) -> None:
     one = digests({"a": value, "b": 1})

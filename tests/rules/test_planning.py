@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_core.model import Answer, LedgerRow, Role
@@ -115,7 +115,6 @@ some_roles = st.lists(
 some_keys = st.sets(st.tuples(st.integers(1, 3), st.sampled_from(["a", "b", "c"])))
 
 
-@settings(deadline=None)
 @given(some_roles, some_roles, some_keys, st.booleans())
 def test_the_plan_turns_what_is_held_into_what_is_wanted_and_leaves_the_rest(
     wanted: list[Role], held: list[Role], ours: set[Key], force: bool
@@ -127,7 +126,6 @@ def test_the_plan_turns_what_is_held_into_what_is_wanted_and_leaves_the_rest(
     assert {role.key for role in found.remove} <= ours
 
 
-@settings(deadline=None)
 @given(some_roles, some_roles, some_keys, st.booleans())
 def test_only_force_posts_what_is_already_there(
     wanted: list[Role], held: list[Role], ours: set[Key], force: bool
@@ -139,7 +137,6 @@ def test_only_force_posts_what_is_already_there(
     assert force or all((role.key, role.primary, role.created) not in same for role in found.post)
 
 
-@settings(deadline=None)
 @given(some_roles, some_roles)
 def test_planning_again_after_the_plan_was_applied_finds_nothing_to_do(wanted: list[Role], held: list[Role]) -> None:
     first = plan(wanted, held)
@@ -149,7 +146,6 @@ def test_planning_again_after_the_plan_was_applied_finds_nothing_to_do(wanted: l
     assert plan(wanted, now) == RolePlan()
 
 
-@settings(deadline=None)
 @given(some_roles, some_roles)
 def test_losses_are_removals_and_as_few_as_the_additions_allow(wanted: list[Role], held: list[Role]) -> None:
     found = plan(wanted, held)
@@ -196,7 +192,6 @@ def test_the_first_retry_comes_after_a_minute_and_the_last_after_twelve_hours() 
     assert [retry_delay(attempts) for attempts in (0, 1, 2, 9, 10, 1_000_000)] == [60, 120, 240, 30_720, 43_200, 43_200]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 100))
 def test_delays_grow_and_stay_between_a_minute_and_twelve_hours(attempts: int) -> None:
     assert 60 <= retry_delay(attempts) <= retry_delay(attempts + 1) <= 43_200
@@ -233,7 +228,6 @@ messages = st.sampled_from(
 values = st.lists(st.sampled_from(["'", '"', " ", "field ", "Field '", MARK, "and value "]), max_size=8).map("".join)
 
 
-@settings(deadline=None)
 @given(messages, values, st.sampled_from([*REFUSALS, "9999"]))
 def test_a_refusal_never_contains_what_marketo_quoted(message: str, value: str, code: str) -> None:
     assert MARK not in refusal(Answer("skipped", code, message.replace("{}", MARK + value)))

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from werkzeug.wrappers import Request, Response
 
@@ -52,7 +52,7 @@ almost_ours = st.builds(
 bodies = anything | nested.map(json.dumps) | almost_ours
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(body=bodies, count=st.integers(1, 6))
 @example(body="\ud800\udfff\x00\ufffe" * 500, count=1)
 @example(body="[" * 60_000, count=1)

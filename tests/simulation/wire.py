@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from io import BytesIO
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import requests
 
 from tests.fakes import FakeClock
 from tests.simulation.steps import Stepper
+from tests.wsgi import call
 
 TOLD_LATER, TOLD_NEVER = "1029", "1003"
 READS = ("606", "615", "608", "713", "719", "602", "601", "603", "reset", "truncated", "empty", "html", "slow")
@@ -38,42 +37,18 @@ class Wire:
 
     def _sent(self, asked: requests.Request, options: Any) -> requests.Response:
         started = self.clock.monotonic()
-        begun: list[Any] = []
-        body = b""
         try:
-            for piece in self.app(environ(asked, options["data"] or b""), lambda *told: begun.extend(told)):
-                body += piece
+            status, headers, pieces = call(self.app, asked.method, asked.url, asked.headers, options["data"])
+            body = b"".join(pieces)
         except ConnectionResetError as error:
             raise requests.ConnectionError(error) from None
         if self.clock.monotonic() - started > options["timeout"][1]:
             raise requests.ReadTimeout
         found = requests.Response()
-        found.status_code = int(begun[0][:3])
-        found.headers.update(dict(begun[1]))
+        found.status_code = status
+        found.headers.update(dict(headers))
         found._content, found._content_consumed = body, True
         return found
-
-
-def environ(asked: requests.Request, data: bytes) -> dict[str, Any]:
-    parts = urlsplit(asked.url)
-    found: dict[str, Any] = {
-        "REQUEST_METHOD": asked.method,
-        "SCRIPT_NAME": "",
-        "PATH_INFO": unquote(parts.path),
-        "QUERY_STRING": parts.query,
-        "REQUEST_URI": f"{parts.path}?{parts.query}",
-        "SERVER_NAME": parts.hostname,
-        "SERVER_PORT": str(parts.port),
-        "HTTP_HOST": parts.netloc,
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "wsgi.url_scheme": parts.scheme,
-        "wsgi.input": BytesIO(data),
-        "CONTENT_LENGTH": str(len(data)),
-    }
-    for name, value in asked.headers.items():
-        key = name.upper().replace("-", "_")
-        found["CONTENT_TYPE" if key == "CONTENT_TYPE" else f"HTTP_{key}"] = value
-    return found
 
 
 def rules(service: str, chance: random.Random, longest_late: float) -> tuple[str, list[dict[str, Any]]]:

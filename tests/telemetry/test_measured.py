@@ -348,12 +348,13 @@ class Slow:
     """A provider whose ingestion takes nothing until it is told to."""
 
     def __init__(self) -> None:
-        self.go_on = threading.Event()
+        self.begun, self.go_on = threading.Event(), threading.Event()
         self.asked = 0
 
     def force_flush(self) -> None:
         self.asked += 1
-        self.go_on.wait(5)
+        self.begun.set()
+        self.go_on.wait(30)
 
 
 def test_an_ingestion_that_does_not_answer_holds_no_invocation_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,7 +368,7 @@ def test_an_ingestion_that_does_not_answer_holds_no_invocation_up(monkeypatch: p
         with telemetry.invocation(None):
             pass
 
-    assert not slow.go_on.is_set()
+    assert slow.begun.wait(10)
     assert slow.asked == 1, "the first is still under way"
     slow.go_on.set()
     assert telemetry._flushing is not None

@@ -452,7 +452,7 @@ def test_hostile_input_is_text(browser: Browser) -> None:
     is_harmless(Browser(browser.site, code=HOSTILE).open())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(
         ["", "failures", "failures.csv", "opportunities/x", "find", *(f"actions/{name}" for name in ACTIONS)]

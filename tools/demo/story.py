@@ -24,6 +24,7 @@ from tools.demo.screen import Failed, Screen, count, short
 from tools.demo.services import LEASE_S, LOOK_EVERY_S, Services
 
 QUIET_S = 90
+QUIET_LOOK_S = 0.1  # a look asks for the length of every queue
 SLOW_WRITE_S = 1.5  # shorter than MARKETO_LATE_WRITE_S: as late as a write may be
 EXPLAIN_LINES = 30
 SAMPLE_EVERY_S = 0.02
@@ -388,14 +389,14 @@ class Story:
             lengths = self.world.queue.lengths()
             return not any(lengths[lane] for lane in Lane)
 
-        self._wait_for(quiet, "the queue should become empty")
+        self._wait_for(quiet, "the queue should become empty", every=QUIET_LOOK_S)
 
-    def _wait_for(self, holds: Callable[[], object], what: str) -> None:
+    def _wait_for(self, holds: Callable[[], object], what: str, *, every: float = LOOK_EVERY_S) -> None:
         deadline = time.monotonic() + QUIET_S
         while not holds():
             if time.monotonic() > deadline:
                 raise Failed(f"{what} within {QUIET_S} s")
-            time.sleep(LOOK_EVERY_S)
+            time.sleep(every)
 
     def look(self) -> None:
         """Read both services, and work out what Marketo should hold now."""

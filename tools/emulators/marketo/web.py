@@ -120,7 +120,8 @@ class MarketoApp:
         return json_response(request, granted, headers=NO_STORE)
 
     def _wait(self, exchange: Exchange) -> None:
-        time.sleep(exchange.state.switches.delay(exchange.entry.kind))
+        if delay := exchange.state.switches.delay(exchange.entry.kind):
+            time.sleep(delay)
         if exchange.strike is not None and exchange.strike.fault == "slow":
             self.sleep(exchange.strike["seconds"])
 
