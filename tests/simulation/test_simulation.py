@@ -1,4 +1,4 @@
-"""Three hundred seeds; see the package for what one is. `make soak` runs as many as one likes."""
+"""A thousand seeds; see the package for what one is. `make soak` runs as many as one likes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SEEDS, BLOCK = 300, 100
+SEEDS, BLOCK = 1000, 100
 
 
 def simulation(*arguments: object) -> subprocess.CompletedProcess[str]:
