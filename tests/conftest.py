@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,23 +15,23 @@ from tools.azurite import azurite as run_azurite
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-LONGEST = (
-    "tests/simulation/",
-    "tests/e2e/",
-    "tests/browser/",
-    "tests/test_bench.py",
-    "tests/flows/",
-    "tests/interleavings/",
-)
+WAITING = ("tests/e2e/", "tests/browser/", "tests/host/", "tests/telemetry/", "tests/adapters/test_limiter_processes")
+CALCULATING = ("tests/simulation/", "tests/interleavings/", "tests/test_bench", "tests/flows/")  # the rest is short
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first: a worker that began it last would end long after the others."""
+    """The longest files first, so that no worker ends long after the others; by turns, so that not all wait at once."""
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    waiting = [name for name in files if name.startswith(WAITING)]
+    others = sorted(files.keys() - set(waiting), key=_turn)
+    turns = [name for pair in zip_longest(waiting, others) for name in pair if name]
+    items[:] = [item for name in turns for item in files[name]]
 
-    def rank(item: pytest.Item) -> int:
-        return next((rank for rank, path in enumerate(LONGEST) if item.nodeid.startswith(path)), len(LONGEST))
 
-    items.sort(key=rank)
+def _turn(name: str) -> tuple[int, str]:
+    return next((turn for turn, path in enumerate(CALCULATING) if name.startswith(path)), len(CALCULATING)), name
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

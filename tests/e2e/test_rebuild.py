@@ -154,7 +154,8 @@ def test_killed_in_the_middle_it_goes_on_and_what_others_changed_is_mended_by_th
         }
         assert differing == {renamed}
         assert site.world.opportunities.rows([renamed])[renamed].state is State.IN_STEP
-        assert written(site, since)["opportunities"] == len({changed, bare, gone, renamed})
+        fewest = len({changed, bare, gone, renamed})
+        assert fewest <= written(site, since)["opportunities"] <= 2 * fewest  # twice where a lease was lost
 
 
 def _by_others(site: Site, before: dict[str, Any]) -> tuple[str, str, str]:

@@ -316,8 +316,8 @@ def test_a_changed_schedule_forgets_the_missed_slot(bench: Bench) -> None:
 
 
 def test_two_hosts_share_one_timer_though_a_call_outlasts_the_lock(bench: Bench) -> None:
-    busy = {"FIXTURE_SCHEDULE": EVERY_SECOND, "FIXTURE_TICK_S": "1.8"}
-    with running(bench.host(timer_lock=1, **busy)), running(bench.host(timer_lock=1, **busy)):
+    busy = {"FIXTURE_SCHEDULE": EVERY_SECOND, "FIXTURE_TICK_S": "3.5"}
+    with running(bench.host(timer_lock=2, **busy)), running(bench.host(timer_lock=2, **busy)):
         wait_for(lambda: len(bench.events("ticked")) >= 2)
 
     assert_one_at_a_time(bench)
@@ -341,10 +341,10 @@ def test_the_lock_of_a_host_that_died_is_taken_over_when_its_life_is_over(bench:
 
 
 def test_the_lock_outlives_its_life_while_the_function_runs(bench: Bench) -> None:
-    with bench.host(timer_lock=1) as holder, bench.host(timer_lock=1) as other:
+    with bench.host(timer_lock=2) as holder, bench.host(timer_lock=2) as other:
         assert holder.timers["tick"].lock.hold()
         with holder.timers["tick"].lock.kept():
-            time.sleep(1.6)
+            time.sleep(3.1)
 
             assert not other.timers["tick"].lock.hold()
 
