@@ -23,7 +23,6 @@ from sync_core import events, telemetry
 from sync_core.errors import (
     CleaningUp,
     ConfigurationError,
-    NewerVersion,
     NotOurs,
     NoTurn,
     Paused,
@@ -130,7 +129,7 @@ class Engine:
         try:
             check_taken_over(self.world)
             work = replace(decode(body), lane=lane)
-        except (NewerVersion, TakingOver) as error:
+        except (RetryLater, ConfigurationError) as error:  # a newer state, an older one, or nobody can look
             events.warning("delivery.given_back", lane=lane, reason=str(error))
             self.world.queue.give_back(lane, as_it_came(body, force=dequeue_count > 1), after=GIVE_BACK)
             return Outcome(trouble=error)

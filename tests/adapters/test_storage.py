@@ -86,7 +86,9 @@ def test_a_wrong_key_is_refused_with_the_role_that_an_identity_would_need(azurit
     assert wrong not in str(refused.value)
 
 
-def test_without_an_address_for_blobs_the_setting_is_named() -> None:
+def test_without_an_address_for_blobs_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDENTITY_ENDPOINT", "http://localhost:1")
+    monkeypatch.setenv("IDENTITY_HEADER", "x")
     uris = {f"storage_{kind}_uri": f"https://x.{kind}.invalid" for kind in ("queue", "table")}
 
     with pytest.raises(ConfigurationError, match="blobServiceUri is not set"):
