@@ -289,10 +289,9 @@ def assigned() -> set[tuple[str, str, str]]:
             continue
         body, names = each.value, file.of("var")
         loop = re.match(r"\[for role in (\w+):", each.when)
-        roles = re.findall(r"\w+", str(names[loop[1]].value)) if loop else [re.findall(r"\w+", body["name"])[-1]]
-        for role in roles:
-            if role in names:
-                found.add((str(body["properties"]["principalId"]), ROLES[names[role].value], str(body["scope"])))
+        roles = re.findall(r"[\w-]+", str(names[loop[1]].value)) if loop else [re.findall(r"\w+", body["name"])[-1]]
+        for role in set(roles) - {"empty", "operatorId"}:
+            found.add((str(body["properties"]["principalId"]), ROLES[names[role].value], str(body["scope"])))
     return found
 
 
