@@ -5,8 +5,8 @@ SHELL := /bin/sh
 
 VENV := .venv
 SEEDS ?= 10000
-# Of the tests, also on two processors: many wait for processes that they started.
-WORKERS ?= 4
+# Of the tests. On two processors four are no faster: they wait for each other's browsers and hosts.
+WORKERS ?= 2
 PYTHON := $(VENV)/bin/python
 
 # Microsoft's own runtime, to run our functions in: apart from the other packages, since nothing of ours may import it.

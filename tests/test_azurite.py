@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 from azure.data.tables import TableServiceClient
 from azure.storage.queue import QueueServiceClient
 
+from tools import azurite as azurite_module
 from tools.azurite import Azurite, AzuriteError
 from tools.azurite import azurite as run_azurite
 
@@ -95,3 +98,17 @@ def test_does_not_outlive_a_crashed_parent() -> None:
 
     assert parent.returncode == -signal.SIGKILL
     assert wait_until_gone(int(parent.stdout))
+
+
+def test_another_try_on_other_ports_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else took a port between our look and Azurite's."""
+    real = azurite_module._free_ports
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        taken = real()._replace(blob=other.getsockname()[1])
+        ports = iter([taken])
+        monkeypatch.setattr(azurite_module, "_free_ports", lambda: next(ports, None) or real())
+
+        with run_azurite() as emulator:
+            assert emulator.ports != taken
+    gc.collect()  # what was left open warns, and a warning is an error

@@ -143,6 +143,7 @@ def _start(folder: Path | None, ports: Ports | None, tls: Path | None, log: IO[b
             _wait_until_it_answers(emulator, log)
         except AzuriteError:
             emulator.kill()
+            emulator.process.stdin.close()  # type: ignore[union-attr]  # a pipe
             if ports or attempt == START_ATTEMPTS - 1:
                 raise
         else:
